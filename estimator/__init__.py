@@ -1,0 +1,46 @@
+"""Fathom's memory model: how many bytes a language model takes in llama.cpp, and how deep a context fits.
+
+    import estimator as fathom
+
+    model = fathom.read_gguf("model.gguf")
+    settings = fathom.Settings(n_ctx=32768, cache_type_k="q8_0", cache_type_v="q8_0")
+    estimate = fathom.estimate(model, settings, [fathom.device("rtx-4090")])
+    estimate.devices[0].total, estimate.fits
+    fathom.max_context(model, settings, [fathom.device("rtx-4090")])
+
+The package is pure: no network, no clock, no state that changes.
+"""
+
+from estimator.devices import Device, device, devices, with_wired_limit
+from estimator.errors import DeviceError, FathomError, IncompleteHeaderError, ModelError, SettingsError
+from estimator.estimate import Estimate, Line, Share, estimate
+from estimator.fit import Point, curve, max_context
+from estimator.model import Layer, Model, Tensor
+from estimator.settings import Settings
+from estimator.sources.from_gguf import read_gguf
+from estimator.sources.quantize import quantize
+
+__all__ = [
+    "Device",
+    "DeviceError",
+    "Estimate",
+    "FathomError",
+    "IncompleteHeaderError",
+    "Layer",
+    "Line",
+    "Model",
+    "ModelError",
+    "Point",
+    "Settings",
+    "SettingsError",
+    "Share",
+    "Tensor",
+    "curve",
+    "device",
+    "devices",
+    "estimate",
+    "max_context",
+    "quantize",
+    "read_gguf",
+    "with_wired_limit",
+]

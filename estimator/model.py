@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from estimator.ggml import ElementType, row_bytes
 
@@ -32,7 +33,8 @@ class Layer:
     """One block of the trunk, in the names of llama.cpp's ``llama_hparams``.
 
     ``n_swa`` is the attention window in tokens, 0 where the layer sees the whole context.
-    ``n_ff`` is the width of a dense feed-forward, ``n_ff_exp`` that of one expert; one of them is 0.
+    ``n_ff`` is the width of the feed-forward, of one expert where ``n_expert`` is not 0.
+    ``fused_qkv`` and ``fused_gate_up`` tell that one matrix computes Q, K and V, or gate and up, at once.
     """
 
     n_head: int
@@ -41,9 +43,10 @@ class Layer:
     n_embd_head_v: int
     n_swa: int
     n_ff: int
-    n_ff_exp: int = 0
     n_expert: int = 0
     n_expert_used: int = 0
+    fused_qkv: bool = False
+    fused_gate_up: bool = False
 
     @property
     def n_embd_k_gqa(self) -> int:
@@ -56,9 +59,24 @@ class Layer:
         return self.n_embd_head_v * self.n_head_kv
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What an architecture's graph does beside the plain transformer, as far as it needs memory.
+
+    ``scaled_embedding_rows``: the embedding is scaled by an input of one factor a row (gemma3);
+    ``normalized_expert_weights``: the weights of the chosen experts are divided by their sum.
+    """
+
+    scaled_embedding_rows: bool = False
+    normalized_expert_weights: bool = True
+
+
+PLAIN: Final = Traits()
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
-    """A model as llama.cpp would load it, without any weight.
+    """A model as llama.cpp would load it, without any weight. Compared and hashed by identity.
 
     ``context_length`` is in tokens (the length it was trained for); ``file_type`` is the name people use
     (``"Q4_K_M"``), None where the header does not say.
@@ -72,6 +90,7 @@ class Model:
     layers: tuple[Layer, ...]
     tensors: tuple[Tensor, ...]
     file_type: str | None = None
+    traits: Traits = PLAIN
 
     @cached_property
     def parameters(self) -> int:
@@ -82,6 +101,16 @@ class Model:
     def weights_bytes(self) -> int:
         """Bytes of all tensors of the file, without padding."""
         return sum(tensor.n_bytes for tensor in self.tensors)
+
+    @cached_property
+    def has_tied_output(self) -> bool:
+        """Whether the embedding serves as the output matrix too."""
+        return all(tensor.name != "output.weight" for tensor in self.tensors)
+
+    @cached_property
+    def n_embd_v_gqa_max(self) -> int:
+        """Elements of V in the widest layer (llama-hparams.cpp, ``n_embd_v_gqa_max``)."""
+        return max(layer.n_embd_v_gqa for layer in self.layers)
 
     @property
     def n_layer(self) -> int:

@@ -1,0 +1,64 @@
+"""How each backend of llama.cpp places one tensor in a buffer: the facts of llama.cpp b11434, in one place.
+
+CUDA and HIP are one source (ggml-cuda is compiled for both). ``generic`` is a device without a backend's peculiarities:
+llama.cpp's CPU buffer, which is also what its RPC server offers for one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
+
+from estimator.ggml import ElementType, is_quantized, pad, row_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BackendName = Literal["cuda", "rocm", "metal", "generic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Allocation rule of a backend.
+
+    Args:
+        name: which backend.
+        alignment: bytes; every tensor in a buffer takes a multiple of it (ggml-backend.cpp:71).
+        row_padding: elements; the last row of a quantized tensor is followed by room up to a multiple of it,
+            so that kernels may read beyond the end. 1 = none.
+    """
+
+    name: BackendName
+    alignment: int
+    row_padding: int
+
+    def alloc_size(self, element_type: ElementType, ne0: int, n_rows: int) -> int:
+        """Bytes that a contiguous tensor of ``n_rows`` rows of ``ne0`` elements takes in a buffer, padding included.
+
+        The padding of a row comes once for a tensor, not once for a row. ``ne0`` must fill whole blocks.
+        An operation's own scratch (flash attention, ``MUL_MAT_ID``) is not part of it.
+        """
+        size = row_bytes(element_type, ne0) * n_rows
+        if is_quantized(element_type):
+            size += row_bytes(element_type, -ne0 % self.row_padding)
+        return pad(size, self.alignment)
+
+
+BACKENDS: Final[Mapping[BackendName, Backend]] = MappingProxyType(
+    {
+        # ggml-cuda.cu:897-918 (get_alignment, get_alloc_size); common.cuh:186 (MATRIX_ROW_PADDING)
+        "cuda": Backend("cuda", alignment=128, row_padding=512),
+        "rocm": Backend("rocm", alignment=128, row_padding=512),
+        # ggml-metal.cpp:206-248 (get_alloc_size), 269, 347, 425 (alignment of shared, private and mapped buffers)
+        "metal": Backend("metal", alignment=32, row_padding=1),
+        # ggml-impl.h:44 (TENSOR_ALIGNMENT); ggml-backend.cpp:2614
+        "generic": Backend("generic", alignment=32, row_padding=1),
+    }
+)
+
+
+def alloc_bytes(backend: BackendName, element_type: ElementType, shape: tuple[int, ...]) -> int:
+    """Bytes that a tensor takes in a buffer of ``backend``; ``shape`` is in ggml's order, the row length first."""
+    return BACKENDS[backend].alloc_size(element_type, shape[0], math.prod(shape[1:]))

@@ -1,0 +1,78 @@
+"""What a user should know about an estimate that its numbers do not say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from estimator.ggml import ElementType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from estimator.devices import Device
+    from estimator.memory.context import Context
+    from estimator.model import Model
+    from estimator.settings import Settings
+
+CUDA_HEAD_SIZES: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
+"""Equal K and V head sizes that CUDA's kernels take without conditions (ggml-cuda/fattn.cu:577-600, b11434)."""
+
+METAL_HEAD_SIZES: Final = frozenset({32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576})
+"""ggml-metal/ggml-metal-device.m:1726-1770, b11434."""
+
+
+class Caution(NamedTuple):
+    """A stable code for programs and a sentence for people."""
+
+    code: str
+    text: str
+
+
+def cautions(model: Model, settings: Settings, context: Context, devices: Sequence[Device]) -> tuple[Caution, ...]:
+    """Everything worth saying about running ``model`` so."""
+    return (*_about_context(model, settings, context), *_about_attention(model, context, devices), *_about(devices))
+
+
+def _about_context(model: Model, settings: Settings, context: Context) -> Iterator[Caution]:
+    if context.n_ctx_seq > model.context_length:
+        yield Caution(
+            "beyond-training-context",
+            f"A sequence of {context.n_ctx_seq:,} tokens is longer than the {model.context_length:,} that the model "
+            "was trained for: it fits in memory, but the answers get worse.",
+        )
+    if settings.n_ctx and settings.n_ctx != context.n_ctx:
+        yield Caution("context-rounded", f"llama.cpp rounds {settings.n_ctx:,} tokens to {context.n_ctx:,}.")
+
+
+def _about_attention(model: Model, context: Context, devices: Sequence[Device]) -> Iterator[Caution]:
+    if not context.flash_attn:
+        return
+    backends = {device.backend for device in devices}
+    if "metal" in backends and context.type_k is not context.type_v:
+        yield Caution(
+            "metal-mixed-kv-types",
+            "Metal has no flash attention for K and V of different types: attention then runs on the CPU, far slower. "
+            "Use the same type for both.",
+        )
+    if ElementType.IQ4_NL in (context.type_k, context.type_v) and backends & {"cuda", "rocm", "metal"}:
+        yield Caution(
+            "iq4-nl-on-cpu",
+            "CUDA, ROCm and Metal have no flash attention for an iq4_nl cache: attention then runs on the CPU, far "
+            "slower. q4_0 takes the same memory.",
+        )
+    known = {"cuda": CUDA_HEAD_SIZES, "rocm": CUDA_HEAD_SIZES, "metal": METAL_HEAD_SIZES}
+    sizes = {layer.n_embd_head_k for layer in model.layers}
+    for backend in sorted(backends & known.keys()):
+        if odd := sorted(sizes - known[backend]):
+            yield Caution(
+                "head-size-without-flash-attention",
+                f"{backend.upper()} may have no flash attention for heads of {odd[0]}: attention then runs on the CPU.",
+            )
+
+
+def _about(devices: Sequence[Device]) -> Iterator[Caution]:
+    for device in dict.fromkeys(devices):
+        if device.capacity_basis == "derived":
+            yield Caution(
+                "capacity-derived", f"The memory of {device.name} was not seen in a log: {device.capacity_source}."
+            )

@@ -1,0 +1,185 @@
+"""The estimate: Model x Settings x Devices -> bytes, for each device, line by line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from estimator.backends import BACKENDS
+from estimator.cautions import Caution, cautions
+from estimator.errors import DeviceError
+from estimator.memory.cache import cache_parts
+from estimator.memory.context import Context, resolve
+from estimator.memory.graph import Buffers, Target, compute_buffers
+from estimator.memory.overhead import overhead
+from estimator.memory.placement import layer_devices
+from estimator.memory.scratch import scratch
+from estimator.memory.weights import weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from estimator.devices import Device
+    from estimator.model import Model
+    from estimator.settings import Settings
+
+Kind = Literal["weights", "kv_cache", "recurrent_state", "compute", "overhead"]
+Basis = Literal["exact", "modelled", "margin"]
+
+KINDS: Final[tuple[Kind, ...]] = ("weights", "kv_cache", "recurrent_state", "compute", "overhead")
+HOST: Final = "host"
+
+MAX_DEVICES: Final = 16
+"""``GGML_CUDA_MAX_DEVICES`` (ggml-cuda.h:20)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One allocation. ``device`` is a label of ``Estimate.devices`` or ``"host"``.
+
+    ``basis``: ``exact`` follows from the file and the engine's allocation rule, ``modelled`` is a formula checked
+    against measurements, ``margin`` a reserve that somebody chose. ``explain`` is the formula with the numbers in it.
+    """
+
+    device: str
+    kind: Kind
+    label: str
+    bytes: int
+    basis: Basis
+    explain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one device, or the host, has to hold, in bytes. ``capacity`` is None where there is no known limit.
+
+    ``label`` tells equal devices apart (``"rtx-3090"``, ``"rtx-3090#2"``). ``holes`` are bytes of ``compute`` that are
+    never in use: ggml's allocator leaves them, and without them memory would never fall as the context grows.
+    """
+
+    id: str
+    label: str
+    name: str
+    weights: int
+    kv_cache: int
+    recurrent_state: int
+    compute: int
+    overhead: int
+    capacity: int | None
+    holes: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.recurrent_state + self.compute + self.overhead
+
+    @property
+    def fits(self) -> bool:
+        return self.capacity is None or self.total <= self.capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Where every byte goes. ``context`` holds what llama.cpp makes of the settings (the rounded ``n_ctx``)."""
+
+    devices: tuple[Share, ...]
+    host: Share
+    lines: tuple[Line, ...]
+    warnings: tuple[Caution, ...]
+    context: Context
+
+    @property
+    def fits(self) -> bool:
+        """Whether every device holds its share."""
+        return all(share.fits for share in self.devices)
+
+
+def estimate(model: Model, settings: Settings, devices: Sequence[Device]) -> Estimate:
+    """What llama.cpp b11434 allocates for a model.
+
+    Args:
+        devices: the GPUs that share the layers, in llama.cpp's order; at least one.
+
+    Raises:
+        SettingsError: llama.cpp refuses these settings for this model, or they are not modelled.
+        DeviceError: no device, or too many.
+    """
+    if not 1 <= len(devices) <= MAX_DEVICES:
+        allowed = f"1 to {MAX_DEVICES} devices"
+        raise DeviceError(
+            "device-count", f"{len(devices)} devices; it must be {allowed}", field="device", allowed=allowed
+        )
+    context = resolve(model, settings)
+    labels = _labels(devices)
+    overheads = [overhead(device) for device in devices]
+    free = [
+        max((device.capacity or 1) - sum(line.bytes for line in lines), 1)
+        for device, lines in zip(devices, overheads, strict=True)
+    ]
+    placed = layer_devices(model, settings, free)
+    lines = [*_weights(model, devices, labels, placed), *_cache(model, context, labels, placed)]
+    targets = [Target(scratch(device.backend), BACKENDS[device.backend].alignment) for device in devices]
+    buffers = compute_buffers(model, context, targets, placed)
+    lines += _compute(context, devices, labels, buffers)
+    for label, costs in zip(labels, overheads, strict=True):
+        lines += [Line(label, "overhead", cost.label, cost.bytes, cost.basis, cost.explain) for cost in costs]
+    return Estimate(
+        devices=tuple(
+            _share(device.id, label, device.name, device.capacity, lines, size.total - size.live)
+            for device, label, size in zip(devices, labels, buffers.devices, strict=True)
+        ),
+        host=_share(HOST, HOST, "System memory", None, lines),
+        lines=tuple(lines),
+        warnings=cautions(model, settings, context, devices),
+        context=context,
+    )
+
+
+def _labels(devices: Sequence[Device]) -> list[str]:
+    ids = [device.id for device in devices]
+    return [id if (n := ids[: i + 1].count(id)) == 1 else f"{id}#{n}" for i, id in enumerate(ids)]
+
+
+def _share(id: str, label: str, name: str, capacity: int | None, lines: Sequence[Line], holes: int = 0) -> Share:
+    sums = dict.fromkeys(KINDS, 0)
+    for line in lines:
+        if line.device == label:
+            sums[line.kind] += line.bytes
+    return Share(id=id, label=label, name=name, capacity=capacity, holes=holes, **sums)
+
+
+def _weights(model: Model, devices: Sequence[Device], labels: Sequence[str], placed: Sequence[int]) -> Iterator[Line]:
+    for index, (device, label) in enumerate(zip(devices, labels, strict=True)):
+        parts = weights(model, device.backend)
+        held = [il for il in range(model.n_layer) if placed[il] == index]
+        align = f"each tensor padded to {BACKENDS[device.backend].alignment} B"
+        if held:
+            yield Line(
+                label,
+                "weights",
+                f"{len(held)} of {model.n_layer} layers",
+                sum(parts.layers[il] for il in held) + parts.shared,
+                "exact",
+                f"all tensors of layers {held[0]} to {held[-1]}, {align}",
+            )
+        if placed[-1] == index:
+            tied = " with a copy of the tied embedding" if model.has_tied_output else ""
+            yield Line(label, "weights", "Output layer", parts.output, "exact", f"output tensors{tied}, {align}")
+    inputs = weights(model, "generic").inputs
+    yield Line(HOST, "weights", "Input embedding", inputs, "exact", "llama.cpp keeps the input layer in system memory")
+
+
+def _cache(model: Model, context: Context, labels: Sequence[str], placed: Sequence[int]) -> Iterator[Line]:
+    for index, label in enumerate(labels):
+        held = [layer for layer, where in zip(model.layers, placed, strict=False) if where == index]
+        for part in cache_parts(model, context, held):
+            yield Line(label, "kv_cache", part.label, part.bytes, "exact", part.explain)
+
+
+def _compute(context: Context, devices: Sequence[Device], labels: Sequence[str], buffers: Buffers) -> Iterator[Line]:
+    rows = f"{context.n_tokens} tokens and {context.n_outputs} rows of logits over {context.n_ctx:,} cells"
+    for device, label, size in zip(devices, labels, buffers.devices, strict=True):
+        basis: Basis = "exact" if device.backend == "generic" else "modelled"
+        explain = f"llama.cpp's graph for {rows}, as ggml lays it out"
+        yield Line(label, "compute", "Compute buffer", size.total, basis, explain)
+    explain = f"inputs of the graph for {rows}: embeddings, attention masks, cache indices"
+    yield Line(HOST, "compute", "Compute buffer", buffers.host, "exact", explain)

@@ -1,0 +1,108 @@
+"""Inverse questions: how deep a context fits, and the curve of memory against context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from estimator.estimate import Estimate, Share, estimate
+from estimator.settings import MAX_N_CTX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from estimator.devices import Device
+    from estimator.model import Model
+    from estimator.settings import Settings
+
+STEP: Final = 256
+"""llama.cpp rounds every context up to a multiple of this (llama-context.cpp:292)."""
+
+
+def max_context(model: Model, settings: Settings, devices: Sequence[Device]) -> int:
+    """The largest ``n_ctx`` in tokens whose estimate fits on every device; 0 if none does.
+
+    It is a multiple of 256, at most ``MAX_N_CTX``, and may be more than the model was trained for.
+
+    Raises:
+        SettingsError: llama.cpp refuses these settings for this model.
+    """
+
+    def at(steps: int) -> Estimate:
+        return estimate(model, replace(settings, n_ctx=steps * STEP), devices)
+
+    fits = _largest(lambda steps: at(steps).fits)
+    # The holes in the compute buffer may shrink as the context grows, so that a deeper context fits where a shallower
+    # one does not. Without holes memory never falls: nothing fits beyond where that is too much.
+    could_fit = _largest(lambda steps: all(_fits_without_holes(share) for share in at(steps).devices))
+    return STEP * next((steps for steps in range(could_fit, fits, -1) if at(steps).fits), fits)
+
+
+def _fits_without_holes(share: Share) -> bool:
+    return share.capacity is None or share.total - share.holes <= share.capacity
+
+
+def _largest(holds: Callable[[int], bool]) -> int:
+    """The largest number of steps for which ``holds``: true up to some number, false above it; 0 if none."""
+    low, high = 0, MAX_N_CTX // STEP
+    if holds(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The estimate at one context length in tokens."""
+
+    n_ctx: int
+    estimate: Estimate
+
+
+def curve(model: Model, settings: Settings, devices: Sequence[Device], last: int) -> tuple[Point, ...]:
+    """Memory from 256 tokens to ``last``, with a point wherever a line bends: between points it is straight.
+
+    Memory is linear in the context but for a few bends (a window that is full, another part of the graph that
+    becomes the largest), so stretches are halved until their inner points lie on the straight line.
+
+    Args:
+        last: tokens, the end of the curve; rounded up to 256.
+    """
+
+    def at(steps: int) -> Point:
+        return Point(steps * STEP, estimate(model, replace(settings, n_ctx=steps * STEP), devices))
+
+    end = max(-(-last // STEP), 2)
+    points = {1: at(1), end: at(end)}
+    _refine(points, 1, end, at)
+    return tuple(points[steps] for steps in sorted(points))
+
+
+STRAIGHT: Final = 4096
+"""Bytes that a point may lie off the line between its neighbours: alignment, not a bend."""
+
+
+def _refine(points: dict[int, Point], low: int, high: int, at: Callable[[int], Point]) -> None:
+    """Add points between two until every stretch is straight."""
+    if high - low < 2:
+        return
+    inner = sorted({low + (high - low) * quarter // 4 for quarter in (1, 2, 3)} - {low, high})
+    candidates = {steps: at(steps) for steps in inner}
+    if all(_is_straight(points[low], point, points[high]) for point in candidates.values()):
+        return
+    middle = (low + high) // 2
+    points[middle] = candidates.get(middle) or at(middle)
+    _refine(points, low, middle, at)
+    _refine(points, middle, high, at)
+
+
+def _is_straight(first: Point, point: Point, last: Point) -> bool:
+    """Whether every device's cache and compute buffer at ``point`` lie on the line between the other two."""
+    share = (point.n_ctx - first.n_ctx) / (last.n_ctx - first.n_ctx)
+    for a, b, c in zip(first.estimate.devices, point.estimate.devices, last.estimate.devices, strict=True):
+        for low, here, high in ((a.kv_cache, b.kv_cache, c.kv_cache), (a.compute, b.compute, c.compute)):
+            if abs(low + (high - low) * share - here) > STRAIGHT:
+                return False
+    return True

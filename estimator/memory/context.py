@@ -1,0 +1,109 @@
+"""What llama.cpp makes of the settings before it allocates anything (llama-context.cpp:120-308, b11434)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from estimator.errors import SettingsError
+from estimator.ggml import ElementType, block_elements, cache_type, is_quantized, pad
+
+if TYPE_CHECKING:
+    from estimator.model import Layer, Model
+    from estimator.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The resolved parameters, in the names of ``llama_cparams``.
+
+    ``n_ctx`` is what is really allocated over all sequences, ``n_ctx_seq`` what one sequence can use;
+    ``n_tokens`` and ``n_outputs`` are the rows that the worst-case graph is reserved for.
+    """
+
+    n_ctx: int
+    n_ctx_seq: int
+    n_seq_max: int
+    n_stream: int
+    n_ubatch: int
+    n_tokens: int
+    n_outputs: int
+    type_k: ElementType
+    type_v: ElementType
+    flash_attn: bool
+    swa_full: bool
+    offload_kqv: bool
+
+    def cells(self, layer: Layer) -> int:
+        """Cache cells of one stream in this layer: the whole context, or the window (llama-kv-cache-iswa.cpp:69-81)."""
+        if not layer.n_swa or self.swa_full:
+            return self.n_ctx_seq
+        sequences = self.n_seq_max if self.n_stream == 1 else 1
+        return pad(min(self.n_ctx_seq, layer.n_swa * sequences + self.n_ubatch), 256)
+
+
+def resolve(model: Model, settings: Settings) -> Context:
+    """The context that llama.cpp would create.
+
+    Raises:
+        SettingsError: llama.cpp refuses these settings for this model.
+    """
+    _refuse(model, settings)
+    n_seq_max = settings.n_seq_max
+    asked = settings.n_ctx or model.context_length
+    n_batch = min(asked, settings.n_batch)
+    n_ubatch = min(n_batch, settings.n_ubatch)
+    n_ctx = pad(asked, 256)
+    n_ctx_seq = n_ctx if settings.is_unified else pad(n_ctx // n_seq_max, 256)
+    n_ctx = n_ctx_seq if settings.is_unified else n_ctx_seq * n_seq_max
+    n_tokens = min(n_ctx, n_ubatch)
+    return Context(
+        n_ctx=n_ctx,
+        n_ctx_seq=n_ctx_seq,
+        n_seq_max=n_seq_max,
+        n_stream=1 if settings.is_unified else n_seq_max,
+        n_ubatch=n_ubatch,
+        n_tokens=n_tokens,
+        n_outputs=min(n_tokens, _n_outputs_max(settings, n_batch)),
+        type_k=cache_type(settings.cache_type_k),
+        type_v=cache_type(settings.cache_type_v),
+        flash_attn=settings.flash_attn,
+        swa_full=settings.swa_full,
+        offload_kqv=settings.offload_kqv,
+    )
+
+
+def _n_outputs_max(settings: Settings, n_batch: int) -> int:
+    """Rows of logits: llama-server reserves one a slot (server-context.cpp:42-54), 0 asks for the whole batch."""
+    if settings.n_outputs is None:
+        return min(n_batch, settings.n_seq_max)
+    return settings.n_outputs or n_batch
+
+
+def _refuse(model: Model, settings: Settings) -> None:
+    """The conditions under which ``llama_init_from_model`` gives up (llama-context.cpp:3819-3870)."""
+    type_v = cache_type(settings.cache_type_v)
+    if is_quantized(type_v) and not settings.flash_attn:
+        raise SettingsError(
+            "quantized-v-needs-flash-attention",
+            f"cache_type_v {settings.cache_type_v} needs flash attention: turn it on, or use f16, bf16 or f32 for V",
+            field="cache_type_v",
+            allowed=("f16", "bf16", "f32"),
+        )
+    if settings.flash_attn:
+        for layer in model.layers:
+            _refuse_block("cache_type_k", settings.cache_type_k, layer.n_embd_head_k)
+            _refuse_block("cache_type_v", settings.cache_type_v, layer.n_embd_head_v)
+
+
+def _refuse_block(field: str, type_name: str, n_embd_head: int) -> None:
+    """A head must fill whole blocks of a quantized type."""
+    elements = block_elements(cache_type(type_name))
+    if n_embd_head % elements:
+        raise SettingsError(
+            "head-size-not-a-multiple-of-the-block",
+            f"{field} {type_name} stores blocks of {elements} elements, which do not divide this model's "
+            f"head size {n_embd_head}: use f16, bf16 or f32",
+            field=field,
+            allowed=("f16", "bf16", "f32"),
+        )

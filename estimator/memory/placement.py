@@ -1,0 +1,67 @@
+"""Which device holds which layer (src/llama-model.cpp:1556-1616, llama.cpp b11434)."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from estimator.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from estimator.model import Model
+    from estimator.settings import Settings
+
+
+def layer_devices(model: Model, settings: Settings, free: Sequence[int]) -> tuple[int, ...]:
+    """The index of the device of each layer and, last, of the output layer.
+
+    Args:
+        free: bytes that each device has free before the model; layers are shared in this proportion unless
+            ``tensor_split`` says otherwise.
+
+    Raises:
+        SettingsError: ``tensor_split`` has another length than there are devices, or part of the model stays on the
+            host, which is not modelled yet.
+    """
+    _refuse_host(model, settings)
+    shares = settings.tensor_split or free
+    if len(shares) != len(free):
+        raise SettingsError(
+            "bad-tensor-split",
+            f"tensor_split has {len(shares)} shares for {len(free)} devices; it must have one for each",
+            field="tensor_split",
+            allowed=f"{len(free)} shares",
+        )
+    count = model.n_layer + 1
+    if len(shares) == 1:
+        return (0,) * count
+    sums = list(accumulate(map(_float32, shares), lambda total, share: _float32(total + share)))
+    points = [_float32(point / sums[-1]) for point in sums]
+    return tuple(min(bisect_right(points, _float32(il / count)), len(free) - 1) for il in range(count))
+
+
+def _float32(value: float) -> float:
+    """``value`` as a C ``float``, which is what llama.cpp splits in."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+def _refuse_host(model: Model, settings: Settings) -> None:
+    """Refuse what leaves layers, tensors or the cache in host memory."""
+    partial = (
+        ("n_gpu_layers", 0 <= settings.n_gpu_layers <= model.n_layer, f"-1 or more than {model.n_layer}"),
+        ("offload_kqv", not settings.offload_kqv, "True"),
+        ("cpu_tensors", settings.cpu_tensors is not None, "None"),
+    )
+    for field, refused, allowed in partial:
+        if refused:
+            raise SettingsError(
+                "not-modelled",
+                f"{field} is {getattr(settings, field)!r}, which leaves a part of the model on the host: its compute "
+                f"buffer is not modelled yet; use {allowed}",
+                field=field,
+                allowed=allowed,
+            )

@@ -1,0 +1,75 @@
+"""A GGUF header without its tokenizer, small enough to bundle: equal tensors of all layers are written once.
+
+    {"metadata": {"general.architecture": "llama", "llama.block_count": 32, ...},
+     "tensors": [["token_embd.weight", "BF16", [4096, 128256]],
+                 ["blk.*.attn_q.weight", "BF16", [4096, 4096]],
+                 ["blk.*.ffn_gate.weight", "BF16", [4096, 14336], [0, 1, 2]]]}
+
+``*`` stands for every layer, or for the layers listed behind the shape.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from gguf.constants import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, Keys
+
+from estimator.model import Tensor
+from estimator.sources.gguf import GGUFHeader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_LAYER: Final = re.compile(r"^blk\.(\d+)\.")
+
+_IRRELEVANT: Final = re.compile(
+    r"^(tokenizer|general\.(?!architecture$|name$|file_type$))|\.rope\.|epsilon|logit|scale"
+)
+"""Keys that no byte depends on."""
+
+
+def pack(header: GGUFHeader) -> dict[str, Any]:
+    """The parts of a header that memory follows from, as JSON can hold them."""
+    metadata = {key: value for key, value in header.metadata.items() if not _IRRELEVANT.search(key)}
+    n_layer = _n_layer(metadata)
+    groups: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
+    for tensor in header.tensors:
+        match = _LAYER.match(tensor.name)
+        name = _LAYER.sub("blk.*.", tensor.name)
+        groups.setdefault((name, tensor.type.name, tensor.shape), []).extend([int(match[1])] if match else [])
+    tensors = [
+        [name, type_name, list(shape), *([layers] if 0 < len(layers) < n_layer else [])]
+        for (name, type_name, shape), layers in groups.items()
+    ]
+    return {"metadata": metadata, "tensors": tensors}
+
+
+def unpack(packed: Mapping[str, Any]) -> GGUFHeader:
+    """The header that ``pack`` was given, less what it left out; tensors in another order."""
+    metadata = {key: tuple(value) if isinstance(value, list) else value for key, value in packed["metadata"].items()}
+    every_layer = range(_n_layer(metadata))
+    return GGUFHeader(
+        version=3,
+        little_endian=True,
+        alignment=GGUF_DEFAULT_ALIGNMENT,
+        metadata=metadata,
+        array_lengths={},
+        tensors=tuple(_tensors(packed["tensors"], every_layer)),
+        n_bytes=0,
+    )
+
+
+def _n_layer(metadata: Mapping[str, Any]) -> int:
+    key = Keys.LLM.BLOCK_COUNT.format(arch=metadata[Keys.General.ARCHITECTURE])
+    return int(metadata[key])
+
+
+def _tensors(entries: Iterable[list[Any]], every_layer: range) -> Iterable[Tensor]:
+    for name, type_name, shape, *layers in entries:
+        element_type = GGMLQuantizationType[type_name]
+        if "*" not in name:
+            yield Tensor(name, tuple(shape), element_type)
+            continue
+        for layer in layers[0] if layers else every_layer:
+            yield Tensor(name.replace("*", str(layer), 1), tuple(shape), element_type)

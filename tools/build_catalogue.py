@@ -1,0 +1,130 @@
+"""Writes the bundled models from GGUF headers in full precision.
+
+    python -m tools.build_catalogue FOLDER CONFIGS [--check]
+
+FOLDER holds ``<id>.bf16.gguf`` headers, as llama.cpp's converter writes them; CONFIGS holds one
+``<owner>__<name>.json`` for each repository of the Hub, which gives a model its name. Models of an architecture that
+has no reading rule are left out. ``--check`` writes nothing and fails if the catalogue would change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from estimator.errors import ModelError
+from estimator.sources.catalogue import CATALOGUE
+from estimator.sources.compact import pack
+from estimator.sources.from_gguf import model_from_header
+from estimator.sources.gguf import read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUFFIX: Final = ".bf16.gguf"
+
+FAMILIES: Final = (
+    ("Llama", r"^(meta-)?llama"),
+    ("Qwen 3", r"^qwen3"),
+    ("Gemma 3", r"^gemma-3"),
+    ("gpt-oss", r"^gpt-oss"),
+    ("Mistral", r"^(mistral|ministral|mixtral)"),
+    ("Phi", r"^phi"),
+    ("DeepSeek R1 distilled", r"^deepseek-r1-distill"),
+    ("Qwen 2 and 2.5", r"^(qwen2|qwq)"),
+    ("Gemma 2", r"^gemma-2-"),
+    ("Code Llama", r"^codellama"),
+    ("Falcon 3", r"^falcon3"),
+    ("Other", r""),
+)
+"""Families in the order of the picker: (name, what its ids begin with)."""
+
+SPELLING: Final = (
+    (r"\bgpt oss\b", "gpt-oss"),
+    (r"\bgemma\b", "Gemma"),
+    (r"\bsalamandra\b", "Salamandra"),
+    (r"\bllama31\b", "Llama 3.1"),
+    (r"^Meta Llama\b", "Llama"),
+    (r"\binstruct\b", "Instruct"),
+    (r"\bit$", "IT"),
+    (r" hf$", ""),
+    (r"(?<=\d)b\b", "B"),
+    (r"(?<=\d)m\b", "M"),
+    (r"(?<=\d)k\b", "K"),
+)
+"""How names of repositories become names for people: (pattern, replacement), in this order."""
+
+
+def main() -> int:
+    """Write or check the catalogue; 1 if the check fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("headers", type=Path)
+    parser.add_argument("configs", type=Path)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    text = render(list(records(arguments.headers, arguments.configs)))
+    if not arguments.check:
+        CATALOGUE.write_text(text, encoding="utf-8")
+        return 0
+    if CATALOGUE.read_text(encoding="utf-8") == text:
+        return 0
+    print(f"{CATALOGUE.name} would change", file=sys.stderr)
+    return 1
+
+
+def records(headers: Path, configs: Path) -> Iterator[dict[str, Any]]:
+    """One record for each model that can be read."""
+    repos = {repo.rpartition("/")[2].lower(): repo for repo in _repos(configs)}
+    for path in sorted(headers.glob(f"*{SUFFIX}")):
+        id = path.name.removesuffix(SUFFIX)
+        header = read_header(path)
+        try:
+            model = model_from_header(header)
+        except ModelError as error:
+            if error.code != "unknown-architecture":
+                raise
+            continue
+        repo = repos.get(id)
+        yield {
+            "id": id,
+            "name": _spelled((repo or id).rpartition("/")[2]),
+            "family": next(name for name, pattern in FAMILIES if re.match(pattern, id)),
+            "repo": repo,
+            "parameters": model.parameters,
+            "context_length": model.context_length,
+            **pack(header),
+        }
+
+
+def _spelled(name: str) -> str:
+    name = name.replace("-", " ")
+    for pattern, replacement in SPELLING:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _repos(configs: Path) -> Iterator[str]:
+    for path in sorted(configs.glob("*__*.json")):
+        yield path.stem.replace("__", "/", 1)
+
+
+def render(found: list[dict[str, Any]]) -> str:
+    """The catalogue's text: one model a line, by family, then the newest name, then by size."""
+    order = [name for name, _ in FAMILIES]
+    found.sort(key=lambda record: (order.index(record["family"]), _generation(record["name"]), record["parameters"]))
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in found)
+    return f"[\n{lines}\n]\n"
+
+
+def _generation(name: str) -> float:
+    """The version in a name, negative so that the newest sorts first; a size such as 8B is none."""
+    match = re.search(r"\d+(\.\d+)?(?![\d.]*[BbMm]\b)", name)
+    return -float(match[0]) if match else 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
