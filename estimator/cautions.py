@@ -42,6 +42,11 @@ def _about_context(model: Model, settings: Settings, context: Context) -> Iterat
         )
     if settings.n_ctx and settings.n_ctx != context.n_ctx:
         yield Caution("context-rounded", f"llama.cpp rounds {settings.n_ctx:,} tokens to {context.n_ctx:,}.")
+    if settings.n_ubatch > settings.n_batch:
+        yield Caution(
+            "ubatch-limited",
+            f"llama.cpp limits the ubatch of {settings.n_ubatch:,} tokens to the batch of {settings.n_batch:,}.",
+        )
 
 
 def _about_attention(model: Model, context: Context, devices: Sequence[Device]) -> Iterator[Caution]:

@@ -170,7 +170,7 @@ def _weights(model: Model, devices: Sequence[Device], labels: Sequence[str], pla
 
 def _cache(model: Model, context: Context, labels: Sequence[str], placed: Sequence[int]) -> Iterator[Line]:
     for index, label in enumerate(labels):
-        held = [layer for layer, where in zip(model.layers, placed, strict=False) if where == index]
+        held = [kind for kind, where in zip(model.layer_kinds, placed, strict=False) if where == index]
         for part in cache_parts(model, context, held):
             yield Line(label, "kv_cache", part.label, part.bytes, "exact", part.explain)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from estimator.estimate import Estimate, Share, estimate
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 STEP: Final = 256
 """llama.cpp rounds every context up to a multiple of this (llama-context.cpp:292)."""
 
+LAST: Final = MAX_N_CTX // STEP
+
 
 def max_context(model: Model, settings: Settings, devices: Sequence[Device]) -> int:
     """The largest ``n_ctx`` in tokens whose estimate fits on every device; 0 if none does.
@@ -28,25 +31,49 @@ def max_context(model: Model, settings: Settings, devices: Sequence[Device]) -> 
         SettingsError: llama.cpp refuses these settings for this model.
     """
 
-    def at(steps: int) -> Estimate:
-        return estimate(model, replace(settings, n_ctx=steps * STEP), devices)
-
-    fits = _largest(lambda steps: at(steps).fits)
+    at = _estimates(model, settings, devices)
+    guess = _guess(at, model)
+    fits = _largest(lambda steps: at(steps).fits, guess)
     # The holes in the compute buffer may shrink as the context grows, so that a deeper context fits where a shallower
     # one does not. Without holes memory never falls: nothing fits beyond where that is too much.
-    could_fit = _largest(lambda steps: all(_fits_without_holes(share) for share in at(steps).devices))
+    could_fit = _largest(lambda steps: all(_fits_without_holes(share) for share in at(steps).devices), fits)
     return STEP * next((steps for steps in range(could_fit, fits, -1) if at(steps).fits), fits)
+
+
+def _estimates(model: Model, settings: Settings, devices: Sequence[Device]) -> Callable[[int], Estimate]:
+    """The estimate at a number of steps, each made once."""
+    return cache(lambda steps: estimate(model, replace(settings, n_ctx=steps * STEP), devices))
+
+
+def _guess(at: Callable[[int], Estimate], model: Model) -> int:
+    """Steps at which the first device is about full, were memory a straight line."""
+    here = max(model.context_length // STEP, 1)
+    guess = LAST
+    for low, high in zip(at(here).devices, at(2 * here).devices, strict=True):
+        if low.capacity is not None and high.total > low.total:
+            guess = min(guess, here + (low.capacity - low.total) * here // (high.total - low.total))
+    return guess
 
 
 def _fits_without_holes(share: Share) -> bool:
     return share.capacity is None or share.total - share.holes <= share.capacity
 
 
-def _largest(holds: Callable[[int], bool]) -> int:
-    """The largest number of steps for which ``holds``: true up to some number, false above it; 0 if none."""
-    low, high = 0, MAX_N_CTX // STEP
-    if holds(high):
-        return high
+def _largest(holds: Callable[[int], bool], guess: int) -> int:
+    """The largest number of steps for which ``holds``: true up to some number, false above it; 0 if none.
+
+    Strides away from the guess, each twice the last, until the answer is between two numbers; then halves.
+    """
+    low, high = 0, LAST + 1
+    here, stride = min(max(guess, 1), LAST), 1
+    while low < here < high:
+        if holds(here):
+            low, here = here, here + stride
+        else:
+            high, here = here, here - stride
+        if low and high <= LAST:
+            break
+        stride *= 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
@@ -71,8 +98,10 @@ def curve(model: Model, settings: Settings, devices: Sequence[Device], last: int
         last: tokens, the end of the curve; rounded up to 256.
     """
 
+    estimates = _estimates(model, settings, devices)
+
     def at(steps: int) -> Point:
-        return Point(steps * STEP, estimate(model, replace(settings, n_ctx=steps * STEP), devices))
+        return Point(steps * STEP, estimates(steps))
 
     end = max(-(-last // STEP), 2)
     points = {1: at(1), end: at(end)}

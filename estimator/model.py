@@ -112,6 +112,17 @@ class Model:
         """Elements of V in the widest layer (llama-hparams.cpp, ``n_embd_v_gqa_max``)."""
         return max(layer.n_embd_v_gqa for layer in self.layers)
 
+    @cached_property
+    def kinds(self) -> tuple[Layer, ...]:
+        """The different layers, in the order of their first appearance."""
+        return tuple(dict.fromkeys(self.layers))
+
+    @cached_property
+    def layer_kinds(self) -> tuple[int, ...]:
+        """For each layer its index into ``kinds``: most models have one or two."""
+        index = {layer: i for i, layer in enumerate(self.kinds)}
+        return tuple(index[layer] for layer in self.layers)
+
     @property
     def n_layer(self) -> int:
         return len(self.layers)

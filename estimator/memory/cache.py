@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from estimator.memory.context import Context
-    from estimator.model import Layer, Model
+    from estimator.model import Model
 
 
 class CachePart(NamedTuple):
@@ -22,19 +22,20 @@ class CachePart(NamedTuple):
     explain: str
 
 
-def cache_parts(model: Model, context: Context, layers: Iterable[Layer]) -> Iterator[CachePart]:
-    """The cache of some layers, for each kind of layer first K, then V.
+def cache_parts(model: Model, context: Context, kinds: Iterable[int]) -> Iterator[CachePart]:
+    """The cache of some layers, given by their kinds; for each kind first K, then V.
 
     A layer holds ``n_stream * cells`` rows of ``n_embd_k_gqa`` elements, and as many of ``n_embd_v_gqa``. Without flash
     attention V is stored transposed, and as wide in every layer as in the widest (``n_embd_v_gqa_max``).
     """
-    kinds = Counter((context.cells(layer), layer.n_swa, layer.n_embd_k_gqa, layer.n_embd_v_gqa) for layer in layers)
-    for (cells, n_swa, k_width, v_width), count in kinds.items():
-        stored_v = v_width if context.flash_attn else model.n_embd_v_gqa_max
-        for side, element_type, width in (("K", context.type_k, k_width), ("V", context.type_v, stored_v)):
+    for kind, count in Counter(kinds).items():
+        layer = model.kinds[kind]
+        cells = context.cells(layer)
+        v_width = layer.n_embd_v_gqa if context.flash_attn else model.n_embd_v_gqa_max
+        for side, element_type, width in (("K", context.type_k, layer.n_embd_k_gqa), ("V", context.type_v, v_width)):
             row = row_bytes(element_type, width)
             yield CachePart(
-                f"{side} cache, {_layers(count, n_swa)}",
+                f"{side} cache, {_layers(count, layer.n_swa)}",
                 count * context.n_stream * cells * row,
                 _formula(count, context.n_stream, cells, width, element_type, row),
             )

@@ -91,7 +91,7 @@ def _refuse(model: Model, settings: Settings) -> None:
             allowed=("f16", "bf16", "f32"),
         )
     if settings.flash_attn:
-        for layer in model.layers:
+        for layer in model.kinds:
             _refuse_block("cache_type_k", settings.cache_type_k, layer.n_embd_head_k)
             _refuse_block("cache_type_v", settings.cache_type_v, layer.n_embd_head_v)
 

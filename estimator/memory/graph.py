@@ -9,7 +9,7 @@ that nobody else reads, adds nothing.
 from __future__ import annotations
 
 from collections import Counter
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from estimator.ggml import ElementType, is_quantized, pad
@@ -32,7 +32,7 @@ PIPELINE_COPIES: Final = 4
 ROTATION: Final = 64
 """Smallest Hadamard matrix, and what a head size must be a multiple of (llama-kv-cache.cpp:315-357)."""
 
-REPEATS: Final = 3
+REPEATS: Final = 2
 """Repetitions after which the allocator has settled; the tests compare with all layers."""
 
 
@@ -104,11 +104,11 @@ class _Graph:
         cur = self._embedding()
         self.positions = self.input(self.n_tokens * I32_BYTES)
         self.out_ids = self.input(self.context.n_outputs * I32_BYTES)
-        *layers, last = representative(list(zip(self.model.layers, layer_device, strict=False)))
-        for layer, self.device in layers:
-            cur = self._layer(layer, cur, self.n_tokens)
-        layer, self.device = last
-        cur = self._layer(layer, cur, self.context.n_outputs, selects=True)
+        *layers, last = representative(self.model.layer_kinds, layer_device)
+        for kind, self.device in layers:
+            cur = self._layer(self.model.kinds[kind], cur, self.n_tokens)
+        kind, self.device = last
+        cur = self._layer(self.model.kinds[kind], cur, self.context.n_outputs, selects=True)
         self.device = layer_device[-1]
         normed = self._norm(cur)
         normed.kept = True
@@ -270,15 +270,16 @@ class _Graph:
         return cur
 
 
-def representative(layers: Sequence[tuple[Layer, int]]) -> list[tuple[Layer, int]]:
-    """Enough layers, each with its device, to reach the highest byte: what repeats settles into the same pattern.
+def representative(kinds: Sequence[int], layer_device: Sequence[int]) -> list[tuple[int, int]]:
+    """Enough layers, each as its kind and device, to reach the highest byte: repetitions settle into one pattern.
 
-    Three of each run of equal layers, three runs of each kind, and the last layer, which is unlike all others.
+    Some of each run of equal layers, some runs of each kind, and the last layer, which is unlike all others.
     """
-    kept: list[tuple[Layer, int]] = []
-    runs: Counter[tuple[Layer, int]] = Counter()
+    layers = list(zip(kinds, layer_device, strict=False))
+    kept: list[tuple[int, int]] = []
+    runs: Counter[tuple[int, int]] = Counter()
     for layer, run in groupby(layers[:-1]):
         runs[layer] += 1
         if runs[layer] <= REPEATS:
-            kept.extend(list(run)[:REPEATS])
+            kept.extend(islice(run, REPEATS))
     return [*kept, layers[-1]]

@@ -1,0 +1,194 @@
+"""The JSON API: the page's own parameters in, the estimate out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Flask, Response, jsonify, request, url_for
+
+from app.errors import RequestError
+from app.openapi import document
+from app.query import Query, as_bad_request, checked, parse, texts
+from estimator import devices, estimate, max_context, read_gguf
+from estimator.errors import FathomError, IncompleteHeaderError
+from estimator.ggml import CACHE_TYPES, block_elements, cache_type, row_bytes
+from estimator.sources.catalogue import QUANTIZATIONS, entries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from estimator import Device, Estimate, Model, Share
+
+MAX_HEADER = 64 * 2**20
+"""Bytes that ``/api/v1/gguf`` reads: the largest header known is below 30 MiB."""
+
+api = Blueprint("api", __name__)
+
+
+def init_app(app: Flask) -> None:
+    """Add the API to an application."""
+    app.register_blueprint(api)
+
+
+@api.get("/healthz")
+def healthz() -> Response:
+    """Whether this process answers."""
+    return jsonify({"status": "ok"})
+
+
+@api.route("/api/v1/estimate", methods=["GET", "POST"])
+def api_estimate() -> Response:
+    """The estimate of one state, from the query, a form or a JSON object."""
+    query = parse(_given())
+    model, settings, used = checked(query)
+    try:
+        now = estimate(model, settings, used)
+        deepest = max_context(model, settings, used)
+    except FathomError as error:
+        raise as_bad_request(error) from None
+    return jsonify(_estimate_body(query, model, used, now, deepest))
+
+
+@api.get("/api/v1/devices")
+def api_devices() -> Response:
+    """All device profiles, with the source of each figure."""
+    return jsonify({"devices": [asdict(device) for device in devices()]})
+
+
+@api.get("/api/v1/models")
+def api_models() -> Response:
+    """All bundled models and the quantizations that each is offered in."""
+    return jsonify({"models": [asdict(entry) for entry in entries()], "quantizations": QUANTIZATIONS})
+
+
+@api.get("/api/v1/cache-types")
+def api_cache_types() -> Response:
+    """The types that K and V can be stored in, with the bytes of a block."""
+    return jsonify({"cache_types": [_cache_type(name) for name in CACHE_TYPES]})
+
+
+@api.get("/openapi.json")
+def openapi() -> Response:
+    """This API in OpenAPI 3.1."""
+    return jsonify(document())
+
+
+@api.post("/api/v1/gguf")
+def api_gguf() -> tuple[Response, int]:
+    """What model the first bytes of a GGUF file describe; 206 tells how many bytes it needs."""
+    request.max_content_length = MAX_HEADER
+    try:
+        model = read_gguf(request.get_data(cache=False))
+    except IncompleteHeaderError as error:
+        return jsonify({"have": error.have, "need": error.need}), 206
+    except FathomError as error:
+        raise RequestError(error.code, error.field, error.message, error.allowed) from None
+    return jsonify({"model": model_body(model)}), 200
+
+
+def _given() -> Mapping[str, Sequence[str]]:
+    """Names and values of a request, wherever they stand."""
+    given: dict[str, list[str]] = {name: request.args.getlist(name) for name in request.args}
+    if request.method == "POST":
+        body = _json_object() if request.is_json else {name: request.form.getlist(name) for name in request.form}
+        for name, values in body.items():
+            given.setdefault(name, []).extend(values)
+    return given
+
+
+def _json_object() -> dict[str, list[str]]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise RequestError("not-an-object", None, "the body must be a JSON object of parameters", "a JSON object")
+    return {name: _json_values(name, value) for name, value in body.items()}
+
+
+def _json_values(name: str, value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    texts: list[str] = []
+    for item in values:
+        if isinstance(item, bool):
+            texts.append("on" if item else "off")
+        elif isinstance(item, str | int):
+            texts.append(str(item))
+        else:
+            message = f"{name[:40]} must be a text, a whole number or true or false, not {type(item).__name__}"
+            raise RequestError("wrong-type", name[:40], message, "a text, a whole number, true or false")
+    return texts
+
+
+def _estimate_body(query: Query, model: Model, used: Sequence[Device], now: Estimate, deepest: int) -> dict[str, Any]:
+    page = url_for("pages.index", _external=True)
+    own = url_for("api.api_estimate", _external=True)
+    suffix = f"?{query.canonical()}" if query.canonical() else ""
+    return {
+        "model": {"id": query.model, **model_body(model)},
+        "settings": _settings_body(query, now),
+        "devices": [share_body(share) for share in now.devices],
+        "host": share_body(now.host),
+        "fits": now.fits,
+        "max_context": deepest,
+        "lines": [asdict(line) for line in now.lines],
+        "warnings": [warning._asdict() for warning in now.warnings],
+        "links": {"page": page + suffix, "self": own + suffix},
+    }
+
+
+def model_body(model: Model) -> dict[str, Any]:
+    """The facts of a model."""
+    return {
+        "name": model.name,
+        "architecture": model.architecture,
+        "file_type": model.file_type,
+        "parameters": model.parameters,
+        "weights_bytes": model.weights_bytes,
+        "context_length": model.context_length,
+        "n_layer": model.n_layer,
+        "n_embd": model.n_embd,
+        "n_vocab": model.n_vocab,
+    }
+
+
+def share_body(share: Share) -> dict[str, Any]:
+    """What one device holds, in bytes."""
+    return {
+        "id": share.id,
+        "label": share.label,
+        "name": share.name,
+        "weights": share.weights,
+        "kv_cache": share.kv_cache,
+        "recurrent_state": share.recurrent_state,
+        "compute": share.compute,
+        "overhead": share.overhead,
+        "total": share.total,
+        "capacity": share.capacity,
+        "fits": share.fits,
+    }
+
+
+def _settings_body(query: Query, now: Estimate) -> dict[str, Any]:
+    """The settings as asked, under the query's names, and as llama.cpp resolves them."""
+    context = now.context
+    return {
+        "quant": query.quant,
+        "kv": texts("kv", query.kv)[0],
+        "engine": query.engine,
+        "n_ctx": context.n_ctx,
+        "n_ctx_seq": context.n_ctx_seq,
+        "n_ubatch": context.n_ubatch,
+        "n_parallel": context.n_seq_max,
+        "kv_unified": context.n_stream == 1,
+        "cache_type_k": query.kv[0],
+        "cache_type_v": query.kv[1],
+        "flash_attn": context.flash_attn,
+        "swa_full": context.swa_full,
+        "n_outputs": context.n_outputs,
+        "n_gpu_layers": query.ngl,
+    }
+
+
+def _cache_type(name: str) -> dict[str, Any]:
+    element_type = cache_type(name)
+    elements = block_elements(element_type)
+    return {"id": name, "block_elements": elements, "block_bytes": row_bytes(element_type, elements)}

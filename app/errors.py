@@ -1,0 +1,33 @@
+"""A request that cannot be answered, and how every failure looks as JSON."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+
+class RequestError(Exception):
+    """A request that names something unknown or out of range.
+
+    Args:
+        code: stable, for programs.
+        field: the parameter by its name in the query, if it is about one.
+        message: one sentence with the field, the value and what would work.
+        allowed: what would work, as a list or in words.
+    """
+
+    status = HTTPStatus.BAD_REQUEST
+
+    def __init__(
+        self, code: str, field: str | None, message: str, allowed: str | tuple[str, ...] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+        self.message = message
+        self.allowed = allowed
+
+
+def error_body(code: str, field: str | None, message: str, allowed: str | tuple[str, ...] | None) -> dict[str, Any]:
+    """The one shape of an error: ``{"error": {"code", "field", "message", "allowed"}}``."""
+    return {"error": {"code": code, "field": field, "message": message, "allowed": allowed}}

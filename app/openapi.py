@@ -1,0 +1,129 @@
+"""The API's description in OpenAPI 3.1, made from the tables that the code itself uses."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from app.query import MAX_TEXT
+from estimator.engines.llama_cpp import PROGRAMS
+from estimator.estimate import KINDS, MAX_DEVICES
+from estimator.ggml import CACHE_TYPES
+from estimator.sources.catalogue import QUANTIZATIONS
+
+Schema = dict[str, Any]
+
+TEXT: Final[Schema] = {"type": "string", "maxLength": MAX_TEXT}
+BYTES: Final[Schema] = {"type": "integer", "minimum": 0, "description": "bytes"}
+
+PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
+    "model": ("A bundled model; see /api/v1/models.", TEXT),
+    "quant": ("Quantization of the weights.", {"type": "string", "enum": list(QUANTIZATIONS)}),
+    "ctx": ("Context in tokens (32768 or 32k), or auto: what the model was trained for.", TEXT),
+    "kv": (f"Cache type for both sides, or TYPE_K:TYPE_V, of {', '.join(CACHE_TYPES)}.", TEXT),
+    "fa": ("Flash attention.", {"type": "string", "enum": ["on", "off"]}),
+    "ub": ("Tokens of a physical batch (n_ubatch).", TEXT),
+    "np": ("Slots (n_parallel), or auto: the program's own number.", TEXT),
+    "ngl": ("Layers on devices (n_gpu_layers), or all.", TEXT),
+    "device": (
+        "A device; repeat it for several that share the layers. See /api/v1/devices.",
+        {"type": "array", "items": TEXT, "maxItems": MAX_DEVICES},
+    ),
+    "wired": ("Metal: iogpu.wired_limit_mb in MiB; 0 is macOS's default.", TEXT),
+    "engine": ("The program that runs the model.", {"type": "string", "enum": [known.id for known in PROGRAMS]}),
+}
+"""Parameters of the page and of /api/v1/estimate: description and schema."""
+
+
+def document() -> dict[str, Any]:
+    """The whole description."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Fathom",
+            "version": "1",
+            "description": "How many bytes a language model takes in llama.cpp, and how deep a context fits.",
+        },
+        "paths": {
+            "/api/v1/estimate": {"get": _estimate(), "post": _estimate_post()},
+            "/api/v1/devices": {"get": _listing("All device profiles, with the source of each figure.")},
+            "/api/v1/models": {"get": _listing("All bundled models and their quantizations.")},
+            "/api/v1/cache-types": {"get": _listing("The types that K and V can be stored in.")},
+            "/api/v1/gguf": {"post": _gguf()},
+            "/healthz": {"get": _listing("Whether the service answers.")},
+        },
+        "components": {"schemas": {"Estimate": _estimate_schema(), "Share": _share_schema(), "Error": _error_schema()}},
+    }
+
+
+def _estimate() -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+        for name, (description, schema) in PARAMETERS.items()
+    ]
+    return {"summary": "What a model takes.", "parameters": parameters, "responses": _responses()}
+
+
+def _estimate_post() -> dict[str, Any]:
+    properties = {name: {**schema, "description": description} for name, (description, schema) in PARAMETERS.items()}
+    body = {"schema": {"type": "object", "properties": properties, "additionalProperties": False}}
+    content = {"application/json": body, "application/x-www-form-urlencoded": body}
+    return {"summary": "The same, from a body.", "requestBody": {"content": content}, "responses": _responses()}
+
+
+def _gguf() -> dict[str, Any]:
+    return {
+        "summary": "What model the first bytes of a GGUF file describe.",
+        "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+        "responses": {
+            "200": {"description": "The model."},
+            "206": {"description": "The header is longer: `need` is how many bytes to send."},
+            "400": _json("Not a GGUF header, or one that cannot be read.", "Error"),
+        },
+    }
+
+
+def _listing(summary: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": summary}}}
+
+
+def _responses() -> dict[str, Any]:
+    return {"200": _json("The estimate.", "Estimate"), "400": _json("What is wrong, and what would work.", "Error")}
+
+
+def _json(description: str, schema: str) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return {"description": description, "content": {"application/json": {"schema": reference}}}
+
+
+def _estimate_schema() -> Schema:
+    share = {"$ref": "#/components/schemas/Share"}
+    properties = {
+        "model": {"type": "object"},
+        "settings": {"type": "object"},
+        "devices": {"type": "array", "items": share},
+        "host": share,
+        "fits": {"type": "boolean"},
+        "max_context": {"type": "integer", "description": "tokens; 0 if none fits"},
+        "lines": {"type": "array", "items": {"type": "object"}},
+        "warnings": {"type": "array", "items": {"type": "object"}},
+        "links": {"type": "object"},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _share_schema() -> Schema:
+    properties: dict[str, Schema] = {name: {"type": "string"} for name in ("id", "label", "name")}
+    properties |= dict.fromkeys((*KINDS, "total"), BYTES)
+    properties |= {"capacity": {"type": ["integer", "null"]}, "fits": {"type": "boolean"}}
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _error_schema() -> Schema:
+    properties: dict[str, Schema] = {
+        "code": {"type": "string"},
+        "field": {"type": ["string", "null"]},
+        "message": {"type": "string"},
+        "allowed": {"type": ["array", "string", "null"], "items": {"type": "string"}},
+    }
+    error = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "object", "properties": {"error": error}, "required": ["error"]}

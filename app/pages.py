@@ -1,0 +1,149 @@
+"""The page: its query string is the whole state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Blueprint, Flask, render_template, request, url_for
+
+from app import text
+from app.errors import RequestError
+from app.query import Query, parse, texts
+from app.view import Result, answer
+from estimator import devices
+from estimator.engines.llama_cpp import PROGRAMS
+from estimator.ggml import CACHE_TYPES
+from estimator.sources.catalogue import QUANTIZATIONS, entries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+pages = Blueprint("pages", __name__)
+
+BACKENDS: Final = {"cuda": "NVIDIA (CUDA)", "rocm": "AMD (ROCm)", "metal": "Apple (Metal)"}
+UBATCHES: Final = (128, 256, 512, 1024, 2048)
+SLOTS: Final = (1, 2, 4, 8)
+CONTEXTS: Final = (4096, 8192, 16384, 32768, 65536, 131072, 262144)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One choice of a list."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Choices under one heading."""
+
+    label: str
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the form shows: the texts that were typed, and the choices."""
+
+    typed: Mapping[str, Sequence[str]]
+    models: tuple[Group, ...]
+    devices: tuple[Group, ...]
+    quantizations: tuple[str, ...]
+    cache_types: tuple[str, ...]
+    contexts: tuple[int, ...]
+    ubatches: tuple[int, ...]
+    slots: tuple[int, ...]
+    engines: tuple[Option, ...]
+
+    def value(self, name: str) -> str:
+        """The text of a field that has one."""
+        values = self.typed.get(name, ())
+        return values[0] if values else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The template's context. One of ``result`` and ``error`` is there."""
+
+    form: Form
+    canonical: str
+    api: str
+    result: Result | None
+    error: RequestError | None
+
+
+def init_app(app: Flask) -> None:
+    """Add the page and the filters of its template to an application."""
+    app.register_blueprint(pages)
+    for name in ("size", "tokens", "parameters", "device_name"):
+        app.add_template_filter(getattr(text, name), name)
+
+
+@pages.get("/")
+def index() -> tuple[str, int]:
+    """The page of a state; a state that cannot be keeps what was typed and says what would work."""
+    given = _given()
+    try:
+        query = parse(given)
+        result = answer(query)
+    except RequestError as error:
+        typed = {**_typed(Query()), **{name: values for name, values in given.items() if values}}
+        return _render(Page(_form(typed), request.full_path, "", None, error)), error.status
+    suffix = f"?{query.canonical()}" if query.canonical() else ""
+    page = Page(
+        form=_form(_typed(query)),
+        canonical=url_for("pages.index", _external=True) + suffix,
+        api=url_for("api.api_estimate", _external=True) + suffix,
+        result=result,
+        error=None,
+    )
+    return _render(page), 200
+
+
+def _given() -> dict[str, list[str]]:
+    """The query, with the form's two lists for K and V as one pair."""
+    given = {name: request.args.getlist(name) for name in request.args}
+    sides = [given.pop(name, [""])[0] for name in ("k", "v")]
+    if any(sides) and "kv" not in given:
+        given["kv"] = [":".join(side or "f16" for side in sides)]
+    return given
+
+
+def _typed(query: Query) -> dict[str, list[str]]:
+    return {field.name: texts(field.name, getattr(query, field.name)) for field in fields(query)}
+
+
+def _render(page: Page) -> str:
+    context: dict[str, Any] = {field.name: getattr(page, field.name) for field in fields(page)}
+    return render_template("index.html", **context)
+
+
+def _form(typed: Mapping[str, Sequence[str]]) -> Form:
+    return Form(
+        typed=typed,
+        models=_model_groups(),
+        devices=_device_groups(),
+        quantizations=QUANTIZATIONS,
+        cache_types=CACHE_TYPES,
+        contexts=CONTEXTS,
+        ubatches=UBATCHES,
+        slots=SLOTS,
+        engines=tuple(Option(program.id, program.summary) for program in PROGRAMS),
+    )
+
+
+def _model_groups() -> tuple[Group, ...]:
+    groups = groupby(entries(), key=lambda entry: entry.family)
+    return tuple(Group(family, tuple(Option(entry.id, entry.name) for entry in found)) for family, found in groups)
+
+
+def _device_groups() -> tuple[Group, ...]:
+    groups: dict[str, list[Option]] = {}
+    for device in devices():
+        heading = f"{BACKENDS[device.backend]}: {device.form_factor or 'other'}"
+        groups.setdefault(heading, []).append(Option(device.id, text.device_name(device)))
+    groups["No device"] = [Option("generic", "Generic device, no limit")]
+    return tuple(Group(heading, tuple(options)) for heading, options in groups.items())

@@ -1,0 +1,253 @@
+"""The state of a page: what a URL query, a form or a JSON body says, checked, and back as one canonical query."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from app.errors import RequestError
+from estimator import Device, Settings, device, with_wired_limit
+from estimator.engines.llama_cpp import PROGRAMS, Program, program
+from estimator.errors import FathomError
+from estimator.estimate import MAX_DEVICES
+from estimator.ggml import CACHE_TYPES
+from estimator.sources.catalogue import QUANTIZATIONS, catalogue_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from estimator import Model
+
+MAX_TEXT: Final = 200
+"""Characters of one value: no id, type or number is longer."""
+
+KIBI: Final = {"k": 1024, "m": 1024 * 1024}
+
+FIELD_OF: Final = {
+    "n_ctx": "ctx",
+    "cache_type_k": "kv",
+    "cache_type_v": "kv",
+    "flash_attn": "fa",
+    "n_ubatch": "ub",
+    "n_parallel": "np",
+    "n_gpu_layers": "ngl",
+}
+"""The query's name of a setting of the core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Everything that a page shows follows from this. The fields are the query's names, with their defaults.
+
+    ``ctx`` 0 is the length that the model was trained for, ``np`` -1 the program's own number of slots,
+    ``ngl`` -1 all layers, ``wired`` 0 the default of macOS (MiB otherwise).
+    """
+
+    model: str = "llama-3.1-8b-instruct"
+    quant: str = "Q4_K_M"
+    ctx: int = 0
+    kv: tuple[str, str] = ("f16", "f16")
+    fa: bool = True
+    ub: int = 512
+    np: int = -1
+    ngl: int = -1
+    device: tuple[str, ...] = ("rtx-4090",)
+    wired: int = 0
+    engine: str = PROGRAMS[0].id
+
+    @property
+    def program(self) -> Program:
+        found = program(self.engine)
+        assert found
+        return found
+
+    def load_model(self) -> Model:
+        """The model.
+
+        Raises:
+            ModelError: it, or its quantization, is not known.
+        """
+        return catalogue_model(self.model, self.quant)
+
+    def settings(self) -> Settings:
+        """How it is run, with the program's defaults.
+
+        Raises:
+            SettingsError: a value is out of range.
+        """
+        given: dict[str, Any] = {"n_parallel": self.np} if self.np != -1 else {}
+        return self.program.settings(
+            n_ctx=self.ctx,
+            n_ubatch=self.ub,
+            cache_type_k=self.kv[0],
+            cache_type_v=self.kv[1],
+            flash_attn=self.fa,
+            n_gpu_layers=self.ngl,
+            **given,
+        )
+
+    def devices(self) -> tuple[Device, ...]:
+        """The devices, Macs with the wired limit.
+
+        Raises:
+            DeviceError: one is not known, or the limit is asked of a device that has none.
+        """
+        found = tuple(device(id) for id in self.device)
+        if not self.wired:
+            return found
+        any_metal = any(one.backend == "metal" for one in found)
+        return tuple(
+            with_wired_limit(one, self.wired) if one.backend == "metal" or not any_metal else one for one in found
+        )
+
+    def canonical(self) -> str:
+        """The one query string of this state: fields in order, defaults left out; empty for the default state."""
+        pairs: list[tuple[str, str]] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                pairs += [(field.name, text) for text in texts(field.name, value)]
+        return urlencode(pairs, safe="/:@")
+
+
+def texts(name: str, value: Any) -> list[str]:
+    """A field's value as a query writes it: one text for each time that the name appears."""
+    if name == "device":
+        return list(value)
+    if name == "kv":
+        return [value[0] if value[0] == value[1] else ":".join(value)]
+    if name == "fa":
+        return ["on" if value else "off"]
+    words = {"ctx": {0: "auto"}, "np": {-1: "auto"}, "ngl": {-1: "all"}}
+    return [words.get(name, {}).get(value, str(value))]
+
+
+def parse(given: Mapping[str, Sequence[str]]) -> Query:
+    """The state that names and values describe; an empty value is as good as none.
+
+    Raises:
+        RequestError: a name is unknown, given twice, or its value cannot be read.
+    """
+    names = [field.name for field in fields(Query)]
+    state: dict[str, Any] = {}
+    for name, values in given.items():
+        if name not in names:
+            raise RequestError("unknown-parameter", name, f"there is no parameter {_shown(name)}", tuple(names))
+        present = [value.strip() for value in values if value.strip()]
+        for value in present:
+            if len(value) > MAX_TEXT:
+                message = f"{name} is {len(value):,} characters long; at most {MAX_TEXT} are read"
+                raise RequestError("too-long", name, message, f"at most {MAX_TEXT} characters")
+        if name == "device":
+            if len(present) > MAX_DEVICES:
+                message = f"device is given {len(present)} times; at most {MAX_DEVICES} can share a model"
+                raise RequestError("device-count", name, message, f"1 to {MAX_DEVICES} devices")
+            if present:
+                state[name] = tuple(_device_id(value) for value in present)
+        elif len(present) > 1:
+            raise RequestError("repeated", name, f"{name} is given {len(present)} times", "one value")
+        elif present:
+            state[name] = _PARSERS[name](present[0])
+    return Query(**state)
+
+
+def checked(query: Query) -> tuple[Model, Settings, tuple[Device, ...]]:
+    """What the core is asked.
+
+    Raises:
+        RequestError: with the query's own name of the field.
+    """
+    try:
+        return query.load_model(), query.settings(), query.devices()
+    except FathomError as error:
+        raise as_bad_request(error) from None
+
+
+def as_bad_request(error: FathomError) -> RequestError:
+    """A refusal of the core in the names of the query."""
+    field = FIELD_OF.get(error.field or "", error.field)
+    return RequestError(error.code, field, error.message, error.allowed)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def _device_id(text: str) -> str:
+    try:
+        return device(text).id
+    except FathomError as error:
+        raise as_bad_request(error) from None
+
+
+def _tokens(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,12})([kKmM]?)", text.replace(",", "").replace("_", ""))
+    if text.lower() == "auto":
+        return 0
+    if not match:
+        message = f"ctx is {_shown(text)}; it must be a number of tokens such as 32768 or 32k, or auto"
+        raise RequestError("not-a-number", "ctx", message, "a number of tokens, or auto")
+    return int(match[1]) * KIBI.get(match[2].lower(), 1)
+
+
+def _whole(name: str, word: str | None = None, meaning: int = 0) -> Any:
+    """A parser of whole numbers; ``word`` stands for ``meaning``."""
+    allowed = "a whole number" + (f", or {word}" if word else "")
+
+    def parse_whole(text: str) -> int:
+        if word and text.lower() == word:
+            return meaning
+        if not re.fullmatch(r"\d{1,12}", text):
+            raise RequestError("not-a-number", name, f"{name} is {_shown(text)}; it must be {allowed}", allowed)
+        return int(text)
+
+    return parse_whole
+
+
+def _pair(text: str) -> tuple[str, str]:
+    sides = text.lower().split(":")
+    if len(sides) > 2 or any(side not in CACHE_TYPES for side in sides):
+        message = (
+            f"kv is {_shown(text)}; it must be one type for both sides or TYPE_K:TYPE_V, of {', '.join(CACHE_TYPES)}"
+        )
+        raise RequestError("unknown-cache-type", "kv", message, CACHE_TYPES)
+    return sides[0], sides[-1]
+
+
+def _switch(text: str) -> bool:
+    words = {"on": True, "1": True, "off": False, "0": False}
+    if text.lower() not in words:
+        raise RequestError("not-a-switch", "fa", f"fa is {_shown(text)}; it must be on or off", ("on", "off"))
+    return words[text.lower()]
+
+
+def _quantization(text: str) -> str:
+    name = text.upper()
+    if name not in QUANTIZATIONS:
+        message = f"quant is {_shown(text)}; it must be one of {', '.join(QUANTIZATIONS)}"
+        raise RequestError("unknown-quantization", "quant", message, QUANTIZATIONS)
+    return name
+
+
+def _engine(text: str) -> str:
+    names = tuple(known.id for known in PROGRAMS)
+    if text.lower() not in names:
+        message = f"engine is {_shown(text)}; it must be one of {', '.join(names)}"
+        raise RequestError("unknown-engine", "engine", message, names)
+    return text.lower()
+
+
+_PARSERS: Final = {
+    "model": lambda text: text.lower(),
+    "quant": _quantization,
+    "ctx": _tokens,
+    "kv": _pair,
+    "fa": _switch,
+    "ub": _whole("ub"),
+    "np": _whole("np", "auto", -1),
+    "ngl": _whole("ngl", "all", -1),
+    "wired": _whole("wired"),
+    "engine": _engine,
+}

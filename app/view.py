@@ -1,0 +1,206 @@
+"""What the page shows, as one value: everything that the template reads is declared here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from app import figures, text
+from app.query import Query, as_bad_request, checked
+from estimator import Estimate, curve, estimate, max_context
+from estimator.errors import FathomError
+from estimator.fit import STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from estimator import Device, Line, Model, Point, Settings
+    from estimator.cautions import Caution
+
+COMPARED_TYPES: Final = ("f16", "q8_0", "q4_0")
+"""K/V types that every page compares with the chosen pair."""
+
+LADDER: Final = tuple(2**power for power in range(11, 24))
+"""Contexts of the table, in tokens: 2K, 4K, ... 8M."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer in a sentence. ``fits`` is about the context that was asked for."""
+
+    headline: str
+    detail: str
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table of contexts."""
+
+    n_ctx: int
+    estimate: Estimate
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A K/V type, and how far it gets. ``cache`` is bytes at the context that was asked for."""
+
+    name: str
+    query: str
+    chosen: bool
+    max_context: int
+    cache: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to a query that can be answered."""
+
+    model: Model
+    settings: Settings
+    devices: tuple[Device, ...]
+    device_names: list[str]
+    estimate: Estimate
+    max_context: int
+    verdict: Verdict
+    rows: list[Row]
+    alternatives: list[Alternative]
+    figure: dict[str, Any]
+    types_figure: dict[str, Any] | None
+
+    @property
+    def lines(self) -> Sequence[Line]:
+        return self.estimate.lines
+
+    @property
+    def warnings(self) -> Sequence[Caution]:
+        return self.estimate.warnings
+
+
+@lru_cache(maxsize=512)
+def answer(query: Query) -> Result:
+    """Everything the page says about a state.
+
+    Raises:
+        RequestError: the state cannot be: with the query's own name of the field.
+    """
+    model, settings, devices = checked(query)
+    try:
+        now = estimate(model, settings, devices)
+        deepest = max_context(model, settings, devices)
+        points = _points(model, settings, devices, deepest)
+        alternatives = [_alternative(query, pair) for pair in _pairs(query)]
+    except FathomError as error:
+        raise as_bad_request(error) from None
+    names = [text.device_name(device) for device in devices]
+    capacities = [device.capacity for device in devices]
+    n_ctx = now.context.n_ctx
+    if len(devices) == 1:
+        figure = figures.stacked(points, capacities[0], deepest, n_ctx)
+        curves = {alternative.name: _curve_of(query, alternative, points) for alternative in alternatives}
+        chosen = next(alternative.name for alternative in alternatives if alternative.chosen)
+        types_figure = figures.by_cache_type(curves, chosen, capacities[0], n_ctx)
+    else:
+        figure, types_figure = figures.several(points, names, capacities, deepest, n_ctx), None
+    return Result(
+        model=model,
+        settings=settings,
+        devices=devices,
+        device_names=names,
+        estimate=now,
+        max_context=deepest,
+        verdict=_verdict(model, names, now, deepest),
+        rows=_rows(model, settings, devices, now, deepest),
+        alternatives=alternatives,
+        figure=figure,
+        types_figure=types_figure,
+    )
+
+
+def _end(model: Model, settings: Settings, deepest: int) -> int:
+    """How far the chart goes: to the trained length, to what was asked for, and beyond the limit if that is near."""
+    asked = max(model.context_length, settings.n_ctx, 4 * STEP)
+    return max(asked, deepest + deepest // 8) if deepest < 2 * asked else asked
+
+
+def _points(model: Model, settings: Settings, devices: Sequence[Device], deepest: int) -> list[Point]:
+    """The curve, with a point where the limit is reached."""
+    end = _end(model, settings, deepest)
+    points = {point.n_ctx: point for point in curve(model, settings, devices, end)}
+    if 0 < deepest < end and deepest not in points:
+        at = replace(settings, n_ctx=deepest)
+        points |= {point.n_ctx: point for point in curve(model, at, devices, deepest)[-1:]}
+    return [points[n_ctx] for n_ctx in sorted(points)]
+
+
+def _pairs(query: Query) -> list[tuple[str, str]]:
+    """The chosen pair and the compared types, the chosen one at its place."""
+    pairs = [(name, name) for name in COMPARED_TYPES if name in ("f16",) or query.fa]
+    return pairs if query.kv in pairs else [query.kv, *pairs]
+
+
+def _alternative(query: Query, pair: tuple[str, str]) -> Alternative:
+    other = replace(query, kv=pair)
+    model, settings, devices = checked(other)
+    now = estimate(model, settings, devices)
+    return Alternative(
+        name=pair[0] if pair[0] == pair[1] else f"{pair[0]} : {pair[1]}",
+        query=other.canonical(),
+        chosen=pair == query.kv,
+        max_context=max_context(model, settings, devices),
+        cache=sum(share.kv_cache for share in now.devices),
+        total=sum(share.total for share in now.devices),
+    )
+
+
+def _curve_of(query: Query, alternative: Alternative, points: list[Point]) -> list[Point]:
+    if alternative.chosen:
+        return points
+    pair = tuple(alternative.name.split(" : "))
+    model, settings, devices = checked(replace(query, kv=(pair[0], pair[-1])))
+    return list(curve(model, settings, devices, points[-1].n_ctx))
+
+
+def _verdict(model: Model, names: list[str], now: Estimate, deepest: int) -> Verdict:
+    where = text.joined(names)
+    where = text.with_article(where) if where[0].isalpha() else where
+    full = model.context_length
+    if deepest == 0:
+        headline = f"Does not fit {where}"
+    elif deepest >= full:
+        headline = f"Fits {where} up to its full {text.tokens(full)} tokens"
+    else:
+        headline = f"Fits {where} up to {text.tokens(deepest)} tokens"
+    return Verdict(headline, _detail(now, deepest, full), now.fits)
+
+
+def _detail(now: Estimate, deepest: int, full: int) -> str:
+    """What the context that was asked for takes on the device that decides."""
+    share = max(now.devices, key=lambda share: share.total - (share.capacity or share.total))
+    asked = f"At {text.tokens(now.context.n_ctx)} tokens it takes {text.size(share.total)}"
+    if len(now.devices) > 1:
+        asked += f" on {share.name}"
+    if share.capacity is None:
+        return f"{asked}; this device has no limit."
+    if now.fits:
+        spare = f"{asked} of {text.size(share.capacity)}: {text.size(share.capacity - share.total)} stay free."
+        beyond = f" Memory would last for {text.tokens(deepest)} tokens." if deepest > full else ""
+        return spare + beyond
+    return f"{asked}, {text.size(share.total - share.capacity)} more than the {text.size(share.capacity)} there are."
+
+
+def _rows(model: Model, settings: Settings, devices: Sequence[Device], now: Estimate, deepest: int) -> list[Row]:
+    """The curve as a table: round contexts, the one that was asked for and the deepest that fits."""
+    end = max(model.context_length, now.context.n_ctx)
+    notes = {n_ctx: "" for n_ctx in LADDER if n_ctx <= end}
+    notes[model.context_length] = "trained for"
+    if 0 < deepest <= end:
+        notes[deepest] = "the most that fits"
+    asked = settings.n_ctx or model.context_length
+    notes[asked] = ", ".join(filter(None, (notes.get(asked, ""), "asked for")))
+    return [
+        Row(n_ctx, estimate(model, replace(settings, n_ctx=n_ctx), devices), notes[n_ctx]) for n_ctx in sorted(notes)
+    ]

@@ -1,0 +1,45 @@
+"""llama.cpp's programs: one engine, but each with defaults of its own that decide memory (b11434)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from estimator.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program of llama.cpp.
+
+    Args:
+        id: its name on the command line.
+        summary: what sets it apart, for people.
+        n_parallel: slots where ``-np`` is not given; -1 = llama-server's choice.
+        n_outputs: rows of logits that it reserves; None = one a slot, 0 = every row of the ubatch.
+    """
+
+    id: str
+    summary: str
+    n_parallel: int
+    n_outputs: int | None
+
+    def settings(self, **given: Any) -> Settings:
+        """Settings with this program's defaults for what is not ``given``."""
+        return Settings(**{"n_parallel": self.n_parallel, "n_outputs": self.n_outputs, **given})
+
+
+PROGRAMS: Final = (
+    # tools/server/server.cpp:168-173, server-context.cpp:42-54
+    Program("llama-server", "4 slots that share one cache, logits for one row a slot", n_parallel=-1, n_outputs=None),
+    # tools/cli/cli-server.h:34-45: the server's code with n_parallel 1 (common.h:460)
+    Program("llama-cli", "one conversation, logits for one row", n_parallel=1, n_outputs=None),
+    # n_outputs_max is never set, so every row of the ubatch gets logits (llama-context.cpp:252)
+    Program("llama-bench", "one sequence, logits for every row; as do llama-perplexity and most bindings", 1, 0),
+)
+"""The default comes first."""
+
+
+def program(id: str) -> Program | None:
+    """The program of this name, if it is known."""
+    return next((program for program in PROGRAMS if program.id == id), None)

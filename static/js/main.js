@@ -1,0 +1,80 @@
+// With JavaScript every change asks for the page of the new state and takes its answer over: the server renders both.
+
+import "./chart.js";
+import { watchCopyButtons } from "./copy.js";
+
+const PAUSE_MS = 250; // while somebody types
+
+const form = document.getElementById("state");
+let pending = new AbortController();
+let timer;
+
+function address() {
+  const state = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) if (value.trim()) state.append(name, value.trim());
+  const kv = [state.get("k"), state.get("v")];
+  state.delete("k");
+  state.delete("v");
+  state.set("kv", kv.join(":"));
+  return `${form.action}?${state}`;
+}
+
+async function load(url, { record }) {
+  pending.abort();
+  pending = new AbortController();
+  const answer = document.getElementById("answer");
+  answer.setAttribute("aria-busy", "true");
+  try {
+    const reply = await fetch(url, { signal: pending.signal, headers: { Accept: "text/html" } });
+    show(new DOMParser().parseFromString(await reply.text(), "text/html"), url, record);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    location.assign(url); // let the browser say what is wrong
+  }
+}
+
+function show(page, url, record) {
+  const next = page.getElementById("answer");
+  if (!next) return location.assign(url);
+  document.getElementById("answer").replaceWith(document.adoptNode(next));
+  takeForm(page.getElementById("state"));
+  document.title = page.title;
+  const canonical = next.dataset.canonical || url;
+  if (record) history.replaceState(null, "", new URL(canonical, location));
+}
+
+// The new form is taken over field by field, so that the focus and what is being typed stay.
+function takeForm(next) {
+  const active = document.activeElement;
+  const sameFields = next.elements.length === form.elements.length;
+  if (!sameFields || !form.contains(active)) {
+    const open = form.querySelector("details").open;
+    const name = active?.name;
+    form.replaceChildren(...document.adoptNode(next).childNodes);
+    form.querySelector("details").open ||= open;
+    if (name && form.elements[name]?.focus) form.elements[name].focus();
+    return;
+  }
+  for (let i = 0; i < form.elements.length; i += 1) {
+    const [mine, theirs] = [form.elements[i], next.elements[i]];
+    mine.toggleAttribute("aria-invalid", theirs.hasAttribute("aria-invalid"));
+    if (theirs.hasAttribute("aria-invalid")) mine.setAttribute("aria-invalid", "true");
+    if (mine !== active && mine.value !== theirs.value) mine.value = theirs.value;
+  }
+  const [mine, theirs] = [form.querySelector("p.hint"), next.querySelector("p.hint")];
+  mine.textContent = theirs.textContent;
+}
+
+function changed(pause) {
+  clearTimeout(timer);
+  timer = setTimeout(() => load(address(), { record: true }), pause);
+}
+
+document.documentElement.classList.add("scripted");
+form.addEventListener("change", () => changed(0));
+form.addEventListener("input", (event) => event.target.matches("input") && changed(PAUSE_MS));
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  changed(0);
+});
+watchCopyButtons(document);
