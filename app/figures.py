@@ -134,7 +134,7 @@ def _figure(traces: list[Trace], last: int, n_ctx: int) -> dict[str, Any]:
         "yaxis": {"title": {"text": "Memory (GiB)"}, "range": [0, top * 1.1], "hoverformat": ".2f"},
         "hovermode": "x unified",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
-        "margin": {"l": 56, "r": 16, "t": 8, "b": 48},
+        "margin": {"l": 56, "r": 30, "t": 8, "b": 48},
     }
     if n_ctx <= last:
         asked = {"type": "line", "xref": "x", "yref": "paper", "x0": n_ctx, "x1": n_ctx, "y0": 0, "y1": 1}

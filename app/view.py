@@ -112,7 +112,7 @@ def answer(query: Query) -> Result:
         device_names=names,
         estimate=now,
         max_context=deepest,
-        verdict=_verdict(model, names, now, deepest),
+        verdict=_verdict(model, names, now if deepest else points[0].estimate, deepest),
         rows=_rows(model, settings, devices, now, deepest),
         alternatives=alternatives,
         figure=figure,
@@ -178,9 +178,10 @@ def _verdict(model: Model, names: list[str], now: Estimate, deepest: int) -> Ver
 
 
 def _detail(now: Estimate, deepest: int, full: int) -> str:
-    """What the context that was asked for takes on the device that decides."""
+    """What a context takes on the device that decides: the one that was asked for, or the least if nothing fits."""
     share = max(now.devices, key=lambda share: share.total - (share.capacity or share.total))
-    asked = f"At {text.tokens(now.context.n_ctx)} tokens it takes {text.size(share.total)}"
+    at = "At" if deepest else "Even at"
+    asked = f"{at} {text.tokens(now.context.n_ctx)} tokens it takes {text.size(share.total)}"
     if len(now.devices) > 1:
         asked += f" on {share.name}"
     if share.capacity is None:

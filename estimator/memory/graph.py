@@ -8,8 +8,7 @@ that nobody else reads, adds nothing.
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import groupby, islice
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from estimator.ggml import ElementType, is_quantized, pad
@@ -32,7 +31,7 @@ PIPELINE_COPIES: Final = 4
 ROTATION: Final = 64
 """Smallest Hadamard matrix, and what a head size must be a multiple of (llama-kv-cache.cpp:315-357)."""
 
-REPEATS: Final = 2
+SETTLED: Final = 3
 """Repetitions after which the allocator has settled; the tests compare with all layers."""
 
 
@@ -271,15 +270,21 @@ class _Graph:
 
 
 def representative(kinds: Sequence[int], layer_device: Sequence[int]) -> list[tuple[int, int]]:
-    """Enough layers, each as its kind and device, to reach the highest byte: repetitions settle into one pattern.
+    """Enough layers, each as its kind and device, to reach the highest byte: what repeats settles into one pattern.
 
-    Some of each run of equal layers, some runs of each kind, and the last layer, which is unlike all others.
+    On each device the layers repeat some unit (one layer, or five with a window and one without). Of many repetitions
+    some are dropped, an even number, because the pattern may alternate between two places. The last layer, which is
+    unlike all others, stays.
     """
-    layers = list(zip(kinds, layer_device, strict=False))
+    *layers, last = zip(kinds, layer_device, strict=False)
     kept: list[tuple[int, int]] = []
-    runs: Counter[tuple[int, int]] = Counter()
-    for layer, run in groupby(layers[:-1]):
-        runs[layer] += 1
-        if runs[layer] <= REPEATS:
-            kept.extend(islice(run, REPEATS))
-    return [*kept, layers[-1]]
+    for _, held in groupby(layers, key=lambda layer: layer[1]):
+        kept += _shortened(list(held))
+    return [*kept, last]
+
+
+def _shortened(layers: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same layers with an even number of repetitions less."""
+    unit = next(unit for unit in range(1, len(layers) + 1) if layers[unit:] == layers[:-unit])
+    repetitions = (len(layers) - SETTLED * unit) // unit
+    return layers[max(repetitions, 0) // 2 * 2 * unit :]
