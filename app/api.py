@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, Response, jsonify, request, url_for
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_HEADER = 64 * 2**20
 """Bytes that ``/api/v1/gguf`` reads: the largest header known is below 30 MiB."""
+
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 api = Blueprint("api", __name__)
 
@@ -91,14 +94,26 @@ def _given() -> Mapping[str, Sequence[str]]:
     """Names and values of a request, wherever they stand."""
     given: dict[str, list[str]] = {name: request.args.getlist(name) for name in request.args}
     if request.method == "POST":
-        body = _json_object() if request.is_json else {name: request.form.getlist(name) for name in request.form}
-        for name, values in body.items():
+        for name, values in _body().items():
             given.setdefault(name, []).extend(values)
     return given
 
 
+def _body() -> Mapping[str, Sequence[str]]:
+    if request.is_json:
+        return _json_object()
+    if request.mimetype in FORM_TYPES or not request.content_length:
+        return {name: request.form.getlist(name) for name in request.form}
+    allowed = ("application/json", *FORM_TYPES)
+    message = f"a body of type {request.mimetype[:60] or 'unknown'!r} is not read"
+    raise RequestError("unsupported-media-type", None, message, allowed, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+
+
 def _json_object() -> dict[str, list[str]]:
-    body = request.get_json(silent=True)
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:
+        body = None
     if not isinstance(body, dict):
         raise RequestError("not-an-object", None, "the body must be a JSON object of parameters", "a JSON object")
     return {name: _json_values(name, value) for name, value in body.items()}
@@ -108,12 +123,16 @@ def _json_values(name: str, value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
     texts: list[str] = []
     for item in values:
+        if item is None:
+            continue
         if isinstance(item, bool):
             texts.append("on" if item else "off")
+        elif isinstance(item, float) and item.is_integer():
+            texts.append(str(int(item)))
         elif isinstance(item, str | int):
             texts.append(str(item))
         else:
-            message = f"{name[:40]} must be a text, a whole number or true or false, not {type(item).__name__}"
+            message = f"{name[:40]} must be a text, a whole number, true or false"
             raise RequestError("wrong-type", name[:40], message, "a text, a whole number, true or false")
     return texts
 

@@ -10,5 +10,11 @@ MAX_CONTENT_LENGTH: Final = 64 * 1024
 MAX_FORM_MEMORY_SIZE: Final = 64 * 1024
 MAX_FORM_PARTS: Final = 100
 
+TRUSTED_HOSTS: Final = None
+"""Names that the service answers to, for links that cannot be forged; None = any."""
+
+COMPRESS_STREAMS: Final = False
+"""A part of a static file that a range asks for is sent as it is."""
+
 SEND_FILE_MAX_AGE_DEFAULT: Final = 365 * 24 * 3600
 """Seconds: static files have their content's hash in the path."""

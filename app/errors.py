@@ -14,18 +14,23 @@ class RequestError(Exception):
         field: the parameter by its name in the query, if it is about one.
         message: one sentence with the field, the value and what would work.
         allowed: what would work, as a list or in words.
+        status: of the HTTP reply.
     """
 
-    status = HTTPStatus.BAD_REQUEST
-
     def __init__(
-        self, code: str, field: str | None, message: str, allowed: str | tuple[str, ...] | None = None
+        self,
+        code: str,
+        field: str | None,
+        message: str,
+        allowed: str | tuple[str, ...] | None = None,
+        status: int = HTTPStatus.BAD_REQUEST,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.field = field
         self.message = message
         self.allowed = allowed
+        self.status = status
 
 
 def error_body(code: str, field: str | None, message: str, allowed: str | tuple[str, ...] | None) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def index() -> tuple[str, int]:
         query = parse(given)
         result = answer(query)
     except RequestError as error:
-        typed = {**_typed(Query()), **{name: values for name, values in given.items() if values}}
+        typed = _typed(Query()) | {name: present for name, values in given.items() if (present := _present(values))}
         return _render(Page(_form(typed), request.full_path, "", None, error)), error.status
     suffix = f"?{query.canonical()}" if query.canonical() else ""
     page = Page(
@@ -103,11 +103,16 @@ def index() -> tuple[str, int]:
     return _render(page), 200
 
 
+def _present(values: list[str]) -> list[str]:
+    """What was typed or chosen: the list that adds a device is mostly empty."""
+    return [value for value in values if value.strip()]
+
+
 def _given() -> dict[str, list[str]]:
     """The query, with the form's two lists for K and V as one pair."""
     given = {name: request.args.getlist(name) for name in request.args}
     sides = [given.pop(name, [""])[0] for name in ("k", "v")]
-    if any(sides) and "kv" not in given:
+    if any(sides) and not any(given.get("kv", [])):
         given["kv"] = [":".join(side or "f16" for side in sides)]
     return given
 

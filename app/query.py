@@ -16,7 +16,7 @@ from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS, catalogue_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from estimator import Model
 
@@ -168,7 +168,10 @@ def checked(query: Query) -> tuple[Model, Settings, tuple[Device, ...]]:
 def as_bad_request(error: FathomError) -> RequestError:
     """A refusal of the core in the names of the query."""
     field = FIELD_OF.get(error.field or "", error.field)
-    return RequestError(error.code, field, error.message, error.allowed)
+    message = error.message
+    if field and error.field and message.startswith(error.field):
+        message = field + message.removeprefix(error.field)
+    return RequestError(error.code, field, message, error.allowed)
 
 
 def _shown(text: str) -> str:
@@ -182,26 +185,17 @@ def _device_id(text: str) -> str:
         raise as_bad_request(error) from None
 
 
-def _tokens(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,12})([kKmM]?)", text.replace(",", "").replace("_", ""))
-    if text.lower() == "auto":
-        return 0
-    if not match:
-        message = f"ctx is {_shown(text)}; it must be a number of tokens such as 32768 or 32k, or auto"
-        raise RequestError("not-a-number", "ctx", message, "a number of tokens, or auto")
-    return int(match[1]) * KIBI.get(match[2].lower(), 1)
-
-
-def _whole(name: str, word: str | None = None, meaning: int = 0) -> Any:
-    """A parser of whole numbers; ``word`` stands for ``meaning``."""
-    allowed = "a whole number" + (f", or {word}" if word else "")
+def _whole(name: str, word: str | None = None, meaning: int = 0) -> Callable[[str], int]:
+    """A parser of whole numbers such as 32768, 32,768 or 32k; ``word`` stands for ``meaning``."""
+    allowed = "a whole number such as 4096 or 4k" + (f", or {word}" if word else "")
 
     def parse_whole(text: str) -> int:
-        if word and text.lower() == word:
+        if word and text.lower() in (word, str(meaning)):
             return meaning
-        if not re.fullmatch(r"\d{1,12}", text):
+        match = re.fullmatch(r"(\d{1,10})([kKmM]?)", text.replace(",", "").replace("_", ""))
+        if not match:
             raise RequestError("not-a-number", name, f"{name} is {_shown(text)}; it must be {allowed}", allowed)
-        return int(text)
+        return int(match[1]) * KIBI.get(match[2].lower(), 1)
 
     return parse_whole
 
@@ -242,7 +236,7 @@ def _engine(text: str) -> str:
 _PARSERS: Final = {
     "model": lambda text: text.lower(),
     "quant": _quantization,
-    "ctx": _tokens,
+    "ctx": _whole("ctx", "auto", 0),
     "kv": _pair,
     "fa": _switch,
     "ub": _whole("ub"),

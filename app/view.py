@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app import figures, text
 from app.query import Query, as_bad_request, checked
-from estimator import Estimate, curve, estimate, max_context
+from estimator import Estimate, Point, curve, estimate, max_context
 from estimator.errors import FathomError
 from estimator.fit import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from estimator import Device, Line, Model, Point, Settings
+    from estimator import Device, Line, Model, Settings
     from estimator.cautions import Caution
 
 COMPARED_TYPES: Final = ("f16", "q8_0", "q4_0")
@@ -131,8 +131,7 @@ def _points(model: Model, settings: Settings, devices: Sequence[Device], deepest
     end = _end(model, settings, deepest)
     points = {point.n_ctx: point for point in curve(model, settings, devices, end)}
     if 0 < deepest < end and deepest not in points:
-        at = replace(settings, n_ctx=deepest)
-        points |= {point.n_ctx: point for point in curve(model, at, devices, deepest)[-1:]}
+        points[deepest] = Point(deepest, estimate(model, replace(settings, n_ctx=deepest), devices))
     return [points[n_ctx] for n_ctx in sorted(points)]
 
 
@@ -167,13 +166,16 @@ def _curve_of(query: Query, alternative: Alternative, points: list[Point]) -> li
 def _verdict(model: Model, names: list[str], now: Estimate, deepest: int) -> Verdict:
     where = text.joined(names)
     where = text.with_article(where) if where[0].isalpha() else where
-    full = model.context_length
+    slots = now.context.n_stream
+    full = model.context_length * slots
     if deepest == 0:
         headline = f"Does not fit {where}"
     elif deepest >= full:
-        headline = f"Fits {where} up to its full {text.tokens(full)} tokens"
+        each = f" in each of {slots} slots" if slots > 1 else ""
+        headline = f"Fits {where} up to its full {text.tokens(model.context_length)} tokens{each}"
     else:
-        headline = f"Fits {where} up to {text.tokens(deepest)} tokens"
+        over = f" over {slots} slots" if slots > 1 else ""
+        headline = f"Fits {where} up to {text.tokens(deepest)} tokens{over}"
     return Verdict(headline, _detail(now, deepest, full), now.fits)
 
 

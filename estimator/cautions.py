@@ -42,6 +42,10 @@ def _about_context(model: Model, settings: Settings, context: Context) -> Iterat
         )
     if settings.n_ctx and settings.n_ctx != context.n_ctx:
         yield Caution("context-rounded", f"llama.cpp rounds {settings.n_ctx:,} tokens to {context.n_ctx:,}.")
+    if context.n_stream > 1:
+        yield Caution(
+            "context-per-slot", f"Each of the {context.n_stream} slots has {context.n_ctx_seq:,} tokens of its own."
+        )
     if settings.n_ubatch > settings.n_batch:
         yield Caution(
             "ubatch-limited",

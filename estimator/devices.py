@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from estimator.backends import BackendName as BackendName  # re-exported: part of a Device
 from estimator.capacity import GIB, MIB, Basis, Profile, capacity, working_set
 from estimator.errors import DeviceError
+from estimator.suggest import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 CATALOGUE: Final = Path(__file__).parent / "data" / "devices.json"
 
@@ -97,10 +97,10 @@ def device(id: str) -> Device:
     by_id = _by_id()
     found = by_id.get(id.lower())
     if found is None:
-        near = _near("-".join(id.lower().split()), by_id)
-        hint = f"did you mean {', '.join(near)}?" if near else "see devices() for those that are known"
+        near = nearest(id, by_id)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise DeviceError(
-            "unknown-device", f"device is {id!r}, which is not known; {hint}", field="device", allowed=near or None
+            "unknown-device", f"device is {id[:100]!r}, which is not known{hint}", field="device", allowed=near or None
         )
     return found
 
@@ -136,14 +136,6 @@ def with_wired_limit(device: Device, mib: int) -> Device:
     return replace(
         device, capacity=limit.bytes, capacity_basis=limit.basis, capacity_source=limit.source, wired_limit_mib=None
     )
-
-
-def _near(asked: str, ids: Iterable[str]) -> tuple[str, ...]:
-    """Up to four ids: those that go on from what was asked ("rtx-4060-ti"), then those that look like it."""
-    ids = list(ids)
-    longer = [known for known in ids if len(asked) > 2 and known.startswith(asked)]
-    alike = difflib.get_close_matches(asked, ids, n=4, cutoff=0.5)
-    return tuple(dict.fromkeys(longer + alike))[:4]
 
 
 @cache

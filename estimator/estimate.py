@@ -14,7 +14,7 @@ from estimator.memory.graph import Buffers, Target, compute_buffers
 from estimator.memory.overhead import overhead
 from estimator.memory.placement import layer_devices
 from estimator.memory.scratch import scratch
-from estimator.memory.weights import weights
+from estimator.memory.weights import mapped_besides, weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,6 +164,9 @@ def _weights(model: Model, devices: Sequence[Device], labels: Sequence[str], pla
         if placed[-1] == index:
             tied = " with a copy of the tied embedding" if model.has_tied_output else ""
             yield Line(label, "weights", "Output layer", parts.output, "exact", f"output tensors{tied}, {align}")
+        if device.backend == "metal" and held and (besides := mapped_besides(model)):
+            explain = "lies between the device's tensors in the file, which Metal maps as a whole"
+            yield Line(label, "weights", "Input embedding", besides, "exact", explain)
     inputs = weights(model, "generic").inputs
     yield Line(HOST, "weights", "Input embedding", inputs, "exact", "llama.cpp keeps the input layer in system memory")
 

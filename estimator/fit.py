@@ -25,31 +25,38 @@ LAST: Final = MAX_N_CTX // STEP
 def max_context(model: Model, settings: Settings, devices: Sequence[Device]) -> int:
     """The largest ``n_ctx`` in tokens whose estimate fits on every device; 0 if none does.
 
-    It is a multiple of 256, at most ``MAX_N_CTX``, and may be more than the model was trained for.
+    At most ``MAX_N_CTX``; it may be more than the model was trained for. A multiple of 256, except where the context is
+    shorter than a batch: each token less then makes the batch smaller.
 
     Raises:
         SettingsError: llama.cpp refuses these settings for this model.
     """
-
     at = _estimates(model, settings, devices)
-    guess = _guess(at, model)
-    fits = _largest(lambda steps: at(steps).fits, guess)
+
+    def fits(steps: int) -> bool:
+        return at(steps * STEP).fits
+
+    steps = _largest(fits, _guess(at, model))
     # The holes in the compute buffer may shrink as the context grows, so that a deeper context fits where a shallower
     # one does not. Without holes memory never falls: nothing fits beyond where that is too much.
-    could_fit = _largest(lambda steps: all(_fits_without_holes(share) for share in at(steps).devices), fits)
-    return STEP * next((steps for steps in range(could_fit, fits, -1) if at(steps).fits), fits)
+    could_fit = _largest(lambda steps: all(map(_fits_without_holes, at(steps * STEP).devices)), steps)
+    steps = next((deeper for deeper in range(could_fit, steps, -1) if fits(deeper)), steps)
+    whole = steps * STEP
+    if whole >= settings.n_ubatch or not at(whole + 1).fits:
+        return whole
+    return next(n_ctx for n_ctx in range(whole + STEP - 1, whole, -1) if at(n_ctx).fits)
 
 
 def _estimates(model: Model, settings: Settings, devices: Sequence[Device]) -> Callable[[int], Estimate]:
-    """The estimate at a number of steps, each made once."""
-    return cache(lambda steps: estimate(model, replace(settings, n_ctx=steps * STEP), devices))
+    """The estimate at a number of tokens, each made once."""
+    return cache(lambda n_ctx: estimate(model, replace(settings, n_ctx=n_ctx), devices))
 
 
 def _guess(at: Callable[[int], Estimate], model: Model) -> int:
     """Steps at which the first device is about full, were memory a straight line."""
-    here = max(model.context_length // STEP, 1)
+    here = min(max(model.context_length // STEP, 1), LAST // 2)
     guess = LAST
-    for low, high in zip(at(here).devices, at(2 * here).devices, strict=True):
+    for low, high in zip(at(here * STEP).devices, at(2 * here * STEP).devices, strict=True):
         if low.capacity is not None and high.total > low.total:
             guess = min(guess, here + (low.capacity - low.total) * here // (high.total - low.total))
     return guess
@@ -89,21 +96,22 @@ class Point:
 
 
 def curve(model: Model, settings: Settings, devices: Sequence[Device], last: int) -> tuple[Point, ...]:
-    """Memory from 256 tokens to ``last``, with a point wherever a line bends: between points it is straight.
+    """Memory from the least context to ``last``, with a point wherever a line bends: between points it is straight.
 
     Memory is linear in the context but for a few bends (a window that is full, another part of the graph that
-    becomes the largest), so stretches are halved until their inner points lie on the straight line.
+    becomes the largest), so stretches are halved until their inner points lie on the straight line. Every slot with a
+    cache of its own has a multiple of 256 tokens; the curve goes from one such context to the next.
 
     Args:
-        last: tokens, the end of the curve; rounded up to 256.
+        last: tokens, the end of the curve; rounded up.
     """
-
     estimates = _estimates(model, settings, devices)
+    step = STEP if settings.is_unified else STEP * settings.n_seq_max
 
     def at(steps: int) -> Point:
-        return Point(steps * STEP, estimates(steps))
+        return Point(steps * step, estimates(steps * step))
 
-    end = max(-(-last // STEP), 2)
+    end = max(-(-last // step), 2)
     points = {1: at(1), end: at(end)}
     _refine(points, 1, end, at)
     return tuple(points[steps] for steps in sorted(points))

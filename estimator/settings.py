@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from estimator.errors import SettingsError
@@ -98,7 +100,8 @@ class Settings:
 def _whole(field: str, value: int, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         allowed = f"a whole number from {low:,} to {high:,}"
-        raise SettingsError("out-of-range", f"{field} is {value!r}; it must be {allowed}", field=field, allowed=allowed)
+        shown = "too large" if isinstance(value, int) and value > 10**20 else repr(value)
+        raise SettingsError("out-of-range", f"{field} is {shown}; it must be {allowed}", field=field, allowed=allowed)
 
 
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -112,15 +115,26 @@ def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _shares(shares: Sequence[float]) -> tuple[float, ...]:
-    if not shares or any(not 0 <= share < float("inf") for share in shares) or sum(shares) <= 0:
-        allowed = "one share per device, none negative, not all zero"
-        raise SettingsError(
-            "bad-tensor-split",
-            f"tensor_split is {list(shares)!r}; it must be {allowed}",
-            field="tensor_split",
-            allowed=allowed,
-        )
-    return tuple(shares)
+    """Shares that are still numbers, and not all zero, as the C ``float`` that llama.cpp reads."""
+    try:
+        if 0 < as_float32(sum(map(as_float32, shares))) < inf and all(share >= 0 for share in shares):
+            return tuple(shares)
+    except (TypeError, OverflowError, struct.error):
+        pass
+    allowed = "one share for each device, none negative, not all zero"
+    raise SettingsError(
+        "bad-tensor-split", f"tensor_split is {shares!r}; it must be {allowed}", field="tensor_split", allowed=allowed
+    )
+
+
+def as_float32(value: float) -> float:
+    """``value`` as a C ``float``.
+
+    Raises:
+        OverflowError: it is too large for one.
+        struct.error: it is no number.
+    """
+    return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
 def _pattern(field: str, pattern: str) -> None:

@@ -33,6 +33,8 @@ class Node:
 
     Args:
         size: bytes, before alignment; 0 for an operation that writes into a buffer of its own, such as the cache.
+        scratch: bytes behind the result that the operation needs while it runs; an operation that overwrites the
+            result gives them back.
         sources: what it is computed from, once for each use.
         device: index of the device that computes it; ``HOST`` for the CPU.
         inplace: the operation may overwrite a source of the same size that nobody else needs
@@ -40,12 +42,20 @@ class Node:
         kept: never freed: an output, or what a view without a reader looks at.
     """
 
-    __slots__ = ("device", "inplace", "kept", "offset", "size", "sources", "uses")
+    __slots__ = ("device", "inplace", "kept", "offset", "scratch", "size", "sources", "uses")
 
     def __init__(
-        self, size: int, sources: Iterable[Node] = (), *, device: int, inplace: bool = False, kept: bool = False
+        self,
+        size: int,
+        sources: Iterable[Node] = (),
+        *,
+        device: int,
+        scratch: int = 0,
+        inplace: bool = False,
+        kept: bool = False,
     ) -> None:
         self.size = size
+        self.scratch = scratch
         self.sources = list(sources)
         self.device = device
         self.inplace = inplace
@@ -103,6 +113,12 @@ class _FreeList:
         else:
             self.offsets.insert(index, offset)
             self.sizes.insert(index, size)
+
+    def cut(self, offset: int, size: int, keep: int) -> None:
+        """Free what lies behind the first ``keep`` bytes of a block."""
+        size, keep = pad(size, self.alignment), pad(keep, self.alignment)
+        if keep < size:
+            self.give(offset + keep, size - keep)
 
 
 def buffer_sizes(nodes: Sequence[Node], alignments: Sequence[int], n_copies: int = 1) -> list[BufferSize]:
@@ -162,7 +178,7 @@ def _release(source: Node, frees: list[_FreeList]) -> None:
     """One reader less: after the last one the memory is free again."""
     source.uses -= 1
     if not source.uses and source.offset != NOWHERE and not source.kept:
-        frees[source.device].give(source.offset, source.size)
+        frees[source.device].give(source.offset, source.size + source.scratch)
         source.offset = NOWHERE
 
 
@@ -175,5 +191,6 @@ def _place(node: Node, free: _FreeList) -> None:
             if source.uses == 1 and source.size == node.size and source.offset != NOWHERE and not source.kept:
                 node.offset = source.offset
                 source.offset = NOWHERE
+                free.cut(node.offset, source.size + source.scratch, node.size + node.scratch)
                 return
-    node.offset = free.take(node.size)
+    node.offset = free.take(node.size + node.scratch)

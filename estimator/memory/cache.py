@@ -48,4 +48,6 @@ def _layers(count: int, n_swa: int) -> str:
 
 def _formula(count: int, n_stream: int, cells: int, width: int, element_type: ElementType, row: int) -> str:
     streams = f" x {n_stream} streams" if n_stream > 1 else ""
-    return f"{count} layers{streams} x {cells:,} cells x {width:,} {element_type.name.lower()} elements ({row:,} B)"
+    return (
+        f"{_layers(count, 0)}{streams} x {cells:,} cells x {width:,} {element_type.name.lower()} elements ({row:,} B)"
+    )

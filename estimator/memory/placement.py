@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from estimator.errors import SettingsError
+from estimator.settings import as_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,14 +39,9 @@ def layer_devices(model: Model, settings: Settings, free: Sequence[int]) -> tupl
     count = model.n_layer + 1
     if len(shares) == 1:
         return (0,) * count
-    sums = list(accumulate(map(_float32, shares), lambda total, share: _float32(total + share)))
-    points = [_float32(point / sums[-1]) for point in sums]
-    return tuple(min(bisect_right(points, _float32(il / count)), len(free) - 1) for il in range(count))
-
-
-def _float32(value: float) -> float:
-    """``value`` as a C ``float``, which is what llama.cpp splits in."""
-    return float(struct.unpack("f", struct.pack("f", value))[0])
+    sums = list(accumulate(map(as_float32, shares), lambda total, share: as_float32(total + share)))
+    points = [as_float32(point / sums[-1]) for point in sums]
+    return tuple(min(bisect_right(points, as_float32(il / count)), len(free) - 1) for il in range(count))
 
 
 def _refuse_host(model: Model, settings: Settings) -> None:

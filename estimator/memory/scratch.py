@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from estimator.ggml import ElementType, is_quantized, pad, row_bytes
+from estimator.ggml import ElementType, pad, row_bytes
 
 if TYPE_CHECKING:
     from estimator.devices import BackendName
@@ -41,21 +41,23 @@ class Attention:
 
 
 class Scratch(Protocol):
-    """What a backend adds to the result of an operation, in bytes."""
+    """What a backend needs behind the result of an operation, in bytes."""
 
     def flash_attn(self, attention: Attention, result: int) -> int:
-        """Size of the result with its scratch; ``result`` is the size without."""
+        """For flash attention; ``result`` is the size of its result."""
 
-    def mul_mat_id(self, n_expert: int, n_tokens: int) -> int: ...
+    def mul_mat_id(self, n_expert: int, n_tokens: int) -> int:
+        """For a product with the chosen ones of ``n_expert`` matrices."""
 
-    def argsort(self, result: int) -> int: ...
+    def argsort(self, result: int) -> int:
+        """For sorting; ``result`` is the size of its result."""
 
 
 class _None:
     """A device that adds nothing: llama.cpp's own answer, as the RPC backend gives it."""
 
     def flash_attn(self, attention: Attention, result: int) -> int:
-        return result
+        return 0
 
     def mul_mat_id(self, n_expert: int, n_tokens: int) -> int:
         return 0
@@ -67,56 +69,64 @@ class _None:
 class _Cuda(_None):
     """CUDA and HIP: an f16 copy of K and of V where they are not f16 (ggml-cuda/fattn.cu:722-757, b11434).
 
-    The matrix kernels read f16. The vector kernel reads the cache as it is; it serves one or two rows of queries
-    (fattn.cu:643-719), fewer than any prompt batch.
+    The matrix kernels read f16. Only a single row of queries may go to the vector kernel, which reads the cache as it
+    is (fattn.cu:643-719; two rows on some cards). An f32 side was cast to f16 before (llama-graph.cpp:2727-2733).
     """
 
     ALIGNMENT: Final = 128
-    VECTOR_ROWS: Final = 2
 
     def flash_attn(self, attention: Attention, result: int) -> int:
-        if attention.n_rows <= self.VECTOR_ROWS:
-            return result
+        if attention.n_rows == 1:
+            return 0
+        end = result
         if attention.type_k not in (ElementType.F16, ElementType.F32):
-            result = pad(result, self.ALIGNMENT) + F16_BYTES * attention.k_elements
+            end = pad(end, self.ALIGNMENT) + F16_BYTES * attention.k_elements
         if attention.type_v not in (ElementType.F16, ElementType.F32):
-            result = pad(result, self.ALIGNMENT) + F16_BYTES * attention.v_elements
-        return result
+            end = pad(end, self.ALIGNMENT) + F16_BYTES * attention.v_elements
+        return end - result
 
 
 class _Metal(_None):
-    """Metal: reserved whatever the types are (ggml-metal/ggml-metal-ops.cpp:3221-3376 and ggml-metal.cpp:220-255)."""
+    """Metal: reserved whatever the types are (ggml-metal/ggml-metal-ops.cpp:3073-3376 and ggml-metal.cpp:220-255)."""
 
     KV_CHUNK: Final = 64
-    """``OP_FLASH_ATTN_EXT_NCPSG``: cache rows of one step."""
+    """``OP_FLASH_ATTN_EXT_NCPSG``: cache rows of one step; 32 in the vector kernel."""
     QUERY_CHUNK: Final = 8
-    """``OP_FLASH_ATTN_EXT_NQPSG``: query rows of one threadgroup."""
-    VECTOR_ROWS: Final = 19
-    """Fewer than 20 rows of queries use the vector kernel (ggml_metal_op_flash_attn_ext_use_vec)."""
+    """``OP_FLASH_ATTN_EXT_NQPSG``: query rows of one threadgroup; 1 in the vector kernel."""
+    VECTOR_ROWS: Final = 20
+    """Fewer rows of queries use the vector kernel, if the head size is a multiple of 32."""
+    F16_ROWS: Final = 32
+    """From so many rows of queries on, a quantized cache is read from its f16 copy."""
+    F16_TYPES: Final = frozenset(
+        {ElementType.Q4_0, ElementType.Q4_1, ElementType.Q5_0, ElementType.Q5_1, ElementType.Q8_0}
+    )
     WORKGROUPS: Final = 32
     MAX_ROWS: Final = 32
     AMAX_PARTS: Final = 256
     """``N_MM_NPART_AMAX``."""
 
     def flash_attn(self, attention: Attention, result: int) -> int:
-        return result + self._pad(attention) + self._blocks(attention) + self._partial(attention) + self._f16(attention)
-
-    def _row(self, element_type: ElementType, n_embd_head: int, n_head_kv: int, n_rows: int) -> int:
-        if is_quantized(element_type) and n_rows > self.VECTOR_ROWS:
-            return F16_BYTES * n_embd_head
-        stored = ElementType.F16 if element_type is ElementType.F32 else element_type
-        return row_bytes(stored, n_embd_head * n_head_kv)
+        return self._pad(attention) + self._blocks(attention) + self._partial(attention) + self._f16(attention)
 
     def _pad(self, a: Attention) -> int:
         """The last chunk of K, V and mask, padded."""
         heads = a.layer.n_head_kv * a.n_stream
-        k = self._row(a.type_k, a.layer.n_embd_head_k, a.layer.n_head_kv, a.n_rows) * heads
-        v = self._row(a.type_v, a.layer.n_embd_head_v, a.layer.n_head_kv, a.n_rows) * heads
+        k = self._row(a, a.type_k, a.layer.n_embd_head_k) * heads
+        v = self._row(a, a.type_v, a.layer.n_embd_head_v) * heads
         return self.KV_CHUNK * (k + v + F16_BYTES * a.n_rows * a.n_stream)
+
+    def _row(self, a: Attention, element_type: ElementType, n_embd_head: int) -> int:
+        """Bytes from one cell to the next: of one head in a copy, of all heads in the cache."""
+        reads_copies = a.type_k in self.F16_TYPES and a.n_rows >= self.F16_ROWS
+        if reads_copies or element_type is ElementType.F32:
+            return F16_BYTES * n_embd_head
+        return row_bytes(element_type, n_embd_head * a.layer.n_head_kv)
 
     def _blocks(self, a: Attention) -> int:
         """One byte for each block of the mask: whether it can be skipped."""
-        return pad(-(-a.n_kv // self.KV_CHUNK) * -(-a.n_rows // self.QUERY_CHUNK) * a.n_stream, 32)
+        is_vector = a.n_rows < self.VECTOR_ROWS and a.layer.n_embd_head_k % 32 == 0
+        rows, cells = (1, 32) if is_vector else (self.QUERY_CHUNK, self.KV_CHUNK)
+        return pad(-(-a.n_kv // cells) * -(-a.n_rows // rows) * a.n_stream, 32)
 
     def _partial(self, a: Attention) -> int:
         """What each workgroup of the vector kernel has computed, with its sum and maximum."""

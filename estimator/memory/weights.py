@@ -49,5 +49,21 @@ def weights(model: Model, backend: BackendName) -> Weights:
     return Weights(inputs, tuple(layers), output, shared)
 
 
+@lru_cache(maxsize=256)
+def mapped_besides(model: Model) -> int:
+    """Bytes that a mapped file adds to the weights of a device that reads it in place.
+
+    Metal maps the file from the first of its tensors to the last (llama-model.cpp:1852-1866, ``get_mapping_range``).
+    Where the embedding lies between them, as ``llama-quantize`` writes it for a model with an output matrix of its own,
+    it is part of the buffer although the host uses it.
+    """
+    own = [model.has_tied_output or not tensor.name.startswith("token_embd.") for tensor in model.tensors]
+    if True not in own:
+        return 0
+    first, last = own.index(True), len(own) - own[::-1].index(True)
+    besides = (tensor for tensor, held in zip(model.tensors[first:last], own[first:last], strict=True) if not held)
+    return sum(_stored(BACKENDS["generic"], tensor) for tensor in besides)
+
+
 def _stored(store: Backend, tensor: Tensor) -> int:
     return store.alloc_size(tensor.type, tensor.shape[0], math.prod(tensor.shape[1:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -13,6 +12,7 @@ from estimator.errors import ModelError
 from estimator.sources.compact import unpack
 from estimator.sources.from_gguf import model_from_header
 from estimator.sources.quantize import quantize
+from estimator.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,9 +84,9 @@ def _records() -> Mapping[str, dict[str, Any]]:
 def _full_precision(id: str) -> Model:
     record = _records().get(id)
     if record is None:
-        near = tuple(difflib.get_close_matches(id, _records(), n=4, cutoff=0.4))
-        hint = f"did you mean {', '.join(near)}?" if near else "see the list of models"
+        near = nearest(id, _records())
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise ModelError(
-            "unknown-model", f"model is {id[:100]!r}, which is not bundled; {hint}", field="model", allowed=near or None
+            "unknown-model", f"model is {id[:100]!r}, which is not bundled{hint}", field="model", allowed=near or None
         )
     return model_from_header(unpack(record))

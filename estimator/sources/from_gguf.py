@@ -41,6 +41,7 @@ def model_from_header(header: GGUFHeader) -> Model:
         raise ModelError("missing-key", "the header has no general.architecture", field="general.architecture")
     rules = architecture(name)
     hparams = HParams(header, name)
+    _check_names(header, hparams.n_layer)
     shapes = {tensor.name: tensor.shape for tensor in header.tensors}
     n_embd = hparams.whole("embedding_length", low=1)
     file_type = header.metadata.get("general.file_type")
@@ -56,6 +57,15 @@ def model_from_header(header: GGUFHeader) -> Model:
         file_type=file_type_name(file_type) if isinstance(file_type, int) else None,
         traits=rules.traits,
     )
+
+
+def _check_names(header: GGUFHeader, n_layer: int) -> None:
+    """Every tensor of a block must belong to a layer that there is."""
+    for tensor in header.tensors:
+        part, _, rest = tensor.name.partition(".")
+        number = rest.partition(".")[0]
+        if part == "blk" and not (number.isascii() and number.isdecimal() and int(number) < n_layer):
+            raise ModelError("unknown-tensor", f"{tensor.name[:64]!r} belongs to none of the {n_layer} layers")
 
 
 def _n_vocab(shapes: dict[str, tuple[int, ...]], n_embd: int) -> int:
@@ -77,10 +87,10 @@ def _layers(
         raise ModelError("bad-value", "attention.head_count is 0: there is no attention", field="attention.head_count")
     n_head_kv = hparams.per_layer("attention.head_count_kv", n_head)
     n_embd_head = n_embd // n_head[0]
-    n_embd_head_k = hparams.whole("attention.key_length", n_embd_head)
-    n_embd_head_v = hparams.whole("attention.value_length", n_embd_head)
+    n_embd_head_k = hparams.whole("attention.key_length", n_embd_head or None, low=1)
+    n_embd_head_v = hparams.whole("attention.value_length", n_embd_head or None, low=1)
     n_expert = hparams.whole("expert_count", 0, high=MAX_EXPERTS)
-    n_expert_used = hparams.per_layer("expert_used_count", 0)
+    n_expert_used = hparams.per_layer("expert_used_count", 0, high=n_expert)
     n_ff = hparams.per_layer("feed_forward_length", 0)
     n_ff_exp = hparams.whole("expert_feed_forward_length", 0)
     windows = _windows(hparams, rules)

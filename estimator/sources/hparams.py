@@ -40,7 +40,9 @@ class HParams:
             return default
         return self._checked(key, value, low, high)
 
-    def per_layer(self, key: str, default: tuple[int, ...] | int | None = None) -> tuple[int, ...]:
+    def per_layer(
+        self, key: str, default: tuple[int, ...] | int | None = None, *, high: int = MAX_WIDTH
+    ) -> tuple[int, ...]:
         """One number for each layer, from an array of exactly that length or one number for all.
 
         Raises:
@@ -49,10 +51,10 @@ class HParams:
         value = self._header.metadata.get(self._prefix + key)
         if isinstance(value, tuple):
             self._check_length(key, len(value))
-            return tuple(self._checked(key, item, 0, MAX_WIDTH) for item in value)
+            return tuple(self._checked(key, item, 0, high) for item in value)
         if value is None and isinstance(default, tuple):
             return default
-        return (self.whole(key, default if isinstance(default, int) else None),) * self.n_layer
+        return (self.whole(key, default if isinstance(default, int) else None, high=high),) * self.n_layer
 
     def flags(self, key: str) -> tuple[bool, ...] | None:
         """One flag for each layer; None where the header has no such array."""

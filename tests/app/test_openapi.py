@@ -1,0 +1,174 @@
+"""The description of the API is true: of its parameters, its paths and its answers."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from app.errors import RequestError
+from app.openapi import PARAMETERS, document
+from app.query import Query, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+METHODS: Final = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "boolean": bool,
+    "null": type(None),
+}
+KEYWORDS: Final = {
+    *("type", "description", "properties", "required", "items", "enum", "minimum", "maxLength", "maxItems"),
+    *("additionalProperties", "format", "$ref"),
+}
+
+
+@pytest.fixture
+def described(client: FlaskClient) -> dict[str, Any]:
+    """The document as it is served."""
+    reply = client.get("/openapi.json")
+    assert (reply.status_code, reply.mimetype) == (200, "application/json")
+    answer: dict[str, Any] = reply.get_json()
+    return answer
+
+
+def inside(value: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a document."""
+    if isinstance(value, dict):
+        yield value
+        for part in value.values():
+            yield from inside(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from inside(part)
+
+
+def resolved(document: dict[str, Any], reference: str) -> dict[str, Any]:
+    """What a reference within the document points at."""
+    found: Any = document
+    root, *path = reference.split("/")
+    assert root == "#"
+    for step in path:
+        found = found[step]
+    assert isinstance(found, dict)
+    return found
+
+
+def conform(document: dict[str, Any], schema: dict[str, Any], value: Any, where: str = "") -> None:
+    """Check a value against a schema, of which only what this document uses is understood."""
+    assert set(schema) <= KEYWORDS, where
+    if "$ref" in schema:
+        conform(document, resolved(document, schema["$ref"]), value, where)
+        return
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    assert any(type(value) is TYPES[kind] for kind in kinds), f"{where} is {type(value)}"
+    assert value in schema.get("enum", [value]), where
+    if isinstance(value, int):
+        assert value >= schema.get("minimum", value), where
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            conform(document, schema["items"], item, f"{where}/{index}")
+    if isinstance(value, dict):
+        assert set(schema.get("required", ())) <= set(value), where
+        for name, part in schema.get("properties", {}).items():
+            if name in value:
+                conform(document, part, value[name], f"{where}/{name}")
+
+
+def test_the_document_is_what_the_code_makes(described: dict[str, Any]) -> None:
+    assert described == document()
+    assert described["openapi"].startswith("3.1")
+    assert {"title", "version"} <= set(described["info"])
+
+
+def test_every_reference_resolves_and_every_schema_is_used(described: dict[str, Any]) -> None:
+    references = {part["$ref"] for part in inside(described) if "$ref" in part}
+    for reference in references:
+        assert resolved(described, reference)["type"] == "object"
+    assert references == {f"#/components/schemas/{name}" for name in described["components"]["schemas"]}
+
+
+def test_the_structure(described: dict[str, Any]) -> None:
+    for path, methods in described["paths"].items():
+        assert path.startswith("/")
+        assert methods.keys() <= METHODS
+        for operation in methods.values():
+            assert operation["summary"].endswith(".")
+            assert any(status.startswith("2") for status in operation["responses"])
+            for status, response in operation["responses"].items():
+                assert 200 <= int(status) < 500
+                assert response["description"]
+            for parameter in operation.get("parameters", ()):
+                assert parameter["in"] == "query"
+                assert parameter["name"]
+                assert parameter["schema"]["type"] in TYPES
+
+
+def test_every_route_is_described_and_nothing_else(app: Flask, described: dict[str, Any]) -> None:
+    routes = {
+        (rule.rule, method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint.startswith("api.") and rule.rule != "/openapi.json"
+    }
+    assert routes == {(path, method) for path, methods in described["paths"].items() for method in methods}
+
+
+def test_the_parameters_are_the_fields_of_a_query(described: dict[str, Any]) -> None:
+    names = [field.name for field in fields(Query)]
+    assert list(PARAMETERS) == names
+    operations = described["paths"]["/api/v1/estimate"]
+    assert [parameter["name"] for parameter in operations["get"]["parameters"]] == names
+    for content in operations["post"]["requestBody"]["content"].values():
+        assert list(content["schema"]["properties"]) == names
+        assert content["schema"]["additionalProperties"] is False
+
+
+def test_every_value_that_is_listed_is_read(described: dict[str, Any]) -> None:
+    listed = {
+        parameter["name"]: parameter["schema"]["enum"]
+        for parameter in described["paths"]["/api/v1/estimate"]["get"]["parameters"]
+        if "enum" in parameter["schema"]
+    }
+    assert listed.keys() == {"quant", "fa", "engine"}
+    for name, values in listed.items():
+        assert len({parse({name: [value]}) for value in values}) == len(values)
+        with pytest.raises(RequestError):
+            parse({name: ["none of these"]})
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 200),
+        ("device=generic&model=llama-3.2-1b-instruct", 200),
+        ("model=llama-3.2-1b-instruct&kv=q8_0:q4_0&device=m1-16gb&ctx=1000", 200),
+        ("device=rtx-4090&device=rtx-3090&np=3", 200),
+        ("ctx=x", 400),
+        ("quant=x", 400),
+        ("device=%E6%BC%A2", 400),
+        ("foo=1", 400),
+    ],
+)
+def test_answers_conform_to_their_schema(
+    client: FlaskClient, described: dict[str, Any], query: str, status: int
+) -> None:
+    reply = client.get(f"/api/v1/estimate?{query}")
+    assert reply.status_code == status
+    response = described["paths"]["/api/v1/estimate"]["get"]["responses"][str(status)]
+    conform(described, response["content"]["application/json"]["schema"], reply.get_json())
+
+
+def test_a_refused_header_conforms_to_its_schema(client: FlaskClient, described: dict[str, Any]) -> None:
+    reply = client.post("/api/v1/gguf", data=b"not a model at all")
+    response = described["paths"]["/api/v1/gguf"]["post"]["responses"][str(reply.status_code)]
+    conform(described, response["content"]["application/json"]["schema"], reply.get_json())

@@ -1,0 +1,246 @@
+"""The page that answers: its sentence, its numbers, its links, and what its form sends back."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+from flask import template_rendered
+
+from app import text
+from app.pages import Form, Page
+from app.query import Query, parse
+from app.view import answer
+from tests.app import html
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.testing import FlaskClient
+    from jinja2 import Template
+
+    from tests.app.html import Element
+
+ELSEWHERE = Query(
+    model="gemma-3-12b-it",
+    quant="Q6_K",
+    ctx=16384,
+    kv=("q8_0", "q4_0"),
+    ub=256,
+    np=2,
+    device=("rtx-3060-12-gb",),
+    engine="llama-cli",
+)
+ON_MACS = Query(model="llama-3.2-1b-instruct", fa=False, device=("m1-16gb", "m2-8gb"), wired=6000, engine="llama-bench")
+STATES = [Query(), ELSEWHERE, ON_MACS]
+IDS = ["default", "elsewhere", "on Macs"]
+
+
+def opened(client: FlaskClient, query: Query) -> Element:
+    """The page of a state."""
+    reply = client.get(f"/?{query.canonical()}")
+    assert (reply.status_code, reply.mimetype) == (200, "text/html")
+    return html.parse(reply.text)
+
+
+def captions(page: Element) -> dict[str, Element]:
+    """The tables that have a caption, by how it begins."""
+    return {
+        table.one("caption").text.split(" at ")[0].split(",")[0]: table
+        for table in page.all("table")
+        if table.all("caption")
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "headline", "mark"),
+    [
+        ("", "Fits an RTX 4090 24 GB up to its full 131,072 tokens", "fits"),
+        ("model=qwen2.5-32b-instruct&ctx=4k", "Fits an RTX 4090 24 GB up to {deepest} tokens", "fits"),
+        ("model=qwen2.5-32b-instruct", "Fits an RTX 4090 24 GB up to {deepest} tokens", "over"),
+        ("model=llama-3.3-70b-instruct", "Does not fit an RTX 4090 24 GB", "over"),
+    ],
+)
+def test_the_verdict(client: FlaskClient, query: str, headline: str, mark: str) -> None:
+    page = html.parse(client.get(f"/?{query}").text)
+    deepest = client.get(f"/api/v1/estimate?{query}").get_json()["max_context"]
+    expected = headline.format(deepest=f"{deepest:,}")
+    assert page.one("h1").text == f"{'✓' if mark == 'fits' else '✕'} {expected}"
+    assert page.one("title").text.startswith(expected)
+    assert len(page.all("section", class_=f"card verdict {mark}")) == 1
+
+
+@pytest.mark.parametrize("query", STATES, ids=IDS)
+def test_the_tables_have_the_numbers_of_the_estimate(client: FlaskClient, query: Query) -> None:
+    page, result = opened(client, query), answer(query)
+    shares = [*result.estimate.devices, result.estimate.host]
+    breakdown = next(table for table in page.all("table") if any(row[:1] == ["Overhead"] for row in table.table()))
+    by_kind = {row.all("th")[0].text: row.all("td") for row in breakdown.one("tbody").all("tr")}
+    kinds = {"Weights": "weights", "K/V cache": "kv_cache", "Compute buffer": "compute", "Overhead": "overhead"}
+    for label, kind in {**kinds, "Total": "total"}.items():
+        expected = [getattr(share, kind) for share in shares]
+        assert [cell.attributes["title"] for cell in by_kind[label]] == [f"{n:,} bytes" for n in expected]
+        assert [cell.text for cell in by_kind[label]] == [text.size(n) for n in expected]
+    limits = [text.size(share.capacity) for share in result.estimate.devices if share.capacity]
+    assert [cell.text for cell in by_kind["Limit"]] == [*limits, ""]
+    lines = page.one("table", class_="lines").table()[1:]
+    for line, row in zip(result.lines, lines, strict=False):
+        assert row == [line.device, line.label, f"{line.bytes:,}", line.basis, " ".join(line.explain.split())]
+    assert len(lines) == len(result.lines) + len(result.devices)
+
+
+@pytest.mark.parametrize("query", STATES, ids=IDS)
+def test_the_chart_and_its_table_say_the_same(client: FlaskClient, query: Query) -> None:
+    page, result = opened(client, query), answer(query)
+    assert json.loads(page.one("script", id="figure").text) == result.figure
+    blocks = page.all("script", id="types-figure")
+    assert [json.loads(block.text) for block in blocks] == ([result.types_figure] if result.types_figure else [])
+    assert {chart.attributes["data-figure"] for chart in page.all("fit-chart")} == {
+        block.attributes["id"] for block in page.all("script", type="application/json")
+    }
+    head, *rows = captions(page)["The same numbers"].table()
+    assert len(rows) == len(result.rows)
+    for cells, row in zip(rows, result.rows, strict=True):
+        shown = dict(zip(head, cells, strict=True))
+        assert shown["Context"] == f"{row.n_ctx:,}{row.note}"
+        assert shown["Fits"] == ("yes" if row.estimate.fits else "no")
+        assert shown["Total"] == text.size(sum(share.total for share in row.estimate.devices))
+        assert shown["K/V cache"] == text.size(sum(share.kv_cache for share in row.estimate.devices))
+
+
+@pytest.mark.parametrize("query", STATES, ids=IDS)
+def test_the_links_are_canonical(client: FlaskClient, query: Query) -> None:
+    links = client.get(f"/api/v1/estimate?{query.canonical()}").get_json()["links"]
+    page = opened(client, query)
+    assert page.one("link", rel="canonical").attributes["href"] == links["page"]
+    assert page.one("div", id="answer").attributes["data-canonical"] == links["page"]
+    link, curl = (button.attributes["data-copy"] for button in page.all("button", type="button"))
+    assert link == links["page"]
+    assert shlex.split(curl) == ["curl", links["self"]]
+    assert [one.attributes["href"] for one in page.all("a") if one.text == "JSON"] == [links["self"]]
+
+
+def test_a_state_has_one_canonical_link_however_it_is_asked(client: FlaskClient) -> None:
+    page = html.parse(client.get("/?device=RTX-4090&kv=F16%3Aq8_0&ctx=8k&ub=").text)
+    assert page.one("link", rel="canonical").attributes["href"] == "http://localhost/?ctx=8192&kv=f16:q8_0"
+
+
+@pytest.mark.parametrize("query", STATES, ids=IDS)
+def test_the_form_sends_back_its_state(client: FlaskClient, query: Query) -> None:
+    page = opened(client, query)
+    again = html.parse(client.get(f"/?{urlencode(html.filled(page))}").text)
+    canonical = page.one("link", rel="canonical").attributes
+    assert again.one("link", rel="canonical").attributes == canonical
+    assert html.filled(again) == html.filled(page)
+
+
+@pytest.mark.parametrize("query", [ELSEWHERE, ON_MACS], ids=IDS[1:])
+def test_the_form_shows_its_state(client: FlaskClient, query: Query) -> None:
+    filled = html.filled(opened(client, query))
+    shown = dict(filled)
+    assert [value for name, value in filled if name == "device"] == [*query.device, ""]
+    assert (shown["model"], shown["quant"], shown["engine"]) == (query.model, query.quant, query.engine)
+    assert (shown["k"], shown["v"]) == query.kv
+    assert shown["ctx"] == (str(query.ctx) if query.ctx else "auto")
+    assert shown["np"] == (str(query.np) if query.np > 0 else "auto")
+    assert (shown["ub"], shown["wired"], shown["fa"]) == (str(query.ub), str(query.wired), "on" if query.fa else "off")
+
+
+@pytest.mark.parametrize(
+    ("given", "kv"),
+    [
+        ("k=q8_0&v=q8_0", "q8_0"),
+        ("k=q8_0&v=q4_0", "q8_0:q4_0"),
+        ("k=q8_0", "q8_0:f16"),
+        ("v=q8_0&k=", "f16:q8_0"),
+        ("kv=&k=q8_0&v=q8_0", "q8_0"),
+        ("kv=q4_0&k=q4_0&v=q4_0", "q4_0"),
+    ],
+)
+def test_the_lists_of_k_and_v_make_a_pair(client: FlaskClient, given: str, kv: str) -> None:
+    page = html.parse(client.get(f"/?model=llama-3.2-1b-instruct&{given}").text)
+    link = page.one("link", rel="canonical").attributes["href"]
+    assert link == f"http://localhost/?model=llama-3.2-1b-instruct&kv={kv}"
+
+
+def test_k_and_v_are_names_of_the_form_alone(client: FlaskClient) -> None:
+    assert client.get("/api/v1/estimate?k=q8_0").get_json()["error"]["code"] == "unknown-parameter"
+
+
+def test_the_form_offers_everything_there_is(client: FlaskClient) -> None:
+    page = opened(client, Query())
+    for name, path, key in (("model", "models", "models"), ("device", "devices", "devices")):
+        known = {one["id"] for one in client.get(f"/api/v1/{path}").get_json()[key]}
+        offered = {option.attributes["value"] for option in page.all("select", name=name)[0].all("option")}
+        assert offered == known | ({"generic"} if name == "device" else set())
+    types = [one["id"] for one in client.get("/api/v1/cache-types").get_json()["cache_types"]]
+    assert [option.text for option in page.one("select", id="k").all("option")] == types
+
+
+def test_the_compared_types_are_links_to_themselves(client: FlaskClient) -> None:
+    page = opened(client, ELSEWHERE)
+    others = [other for other in answer(ELSEWHERE).alternatives if not other.chosen]
+    links = {link.text: link.attributes["href"] for link in page.all("a") if link.attributes["href"].startswith("?")}
+    assert links == {other.name: f"?{other.query}" for other in others}
+    assert set(links) == {"f16", "q8_0", "q4_0"}
+
+
+def test_warnings_are_on_the_page(client: FlaskClient) -> None:
+    page = opened(client, Query(model="llama-3.2-1b-instruct", ctx=1000, kv=("q8_0", "q4_0"), device=("m1-16gb",)))
+    codes = [one.attributes["data-code"] for one in page.all("p", class_="warning")]
+    assert {"metal-mixed-kv-types", "context-rounded"} <= set(codes)
+
+
+@pytest.mark.parametrize("path", ["/", f"/?{ON_MACS.canonical()}", "/?model=nope&ctx=x", "/nope"])
+def test_no_script_or_style_stands_in_the_page(client: FlaskClient, path: str) -> None:
+    page = html.parse(client.get(path).text)
+    assert page.all("style") == []
+    for element in page.all():
+        assert not any(name == "style" or name.startswith("on") for name in element.attributes)
+    for script in page.all("script"):
+        data = script.attributes.get("type") == "application/json"
+        assert data or (script.attributes["src"].startswith("/static/") and not script.inside)
+
+
+@pytest.mark.parametrize("path", ["/", f"/?{ON_MACS.canonical()}", "/?model=nope&device=x&device=y"])
+def test_ids_are_unique_and_every_control_has_a_label(client: FlaskClient, path: str) -> None:
+    page = html.parse(client.get(path).text)
+    ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
+    assert len(ids) == len(set(ids))
+    labels = {label.attributes["for"] for label in page.all("label")}
+    assert labels <= set(ids)
+    for control in [*page.all("input"), *page.all("select")]:
+        assert control.attributes.get("id") in labels or control.attributes.get("aria-label")
+
+
+@pytest.mark.parametrize("path", ["/", "/?model=nope"])
+def test_the_template_gets_what_is_declared_and_no_more(app: Flask, client: FlaskClient, path: str) -> None:
+    seen: list[tuple[str | None, dict[str, Any]]] = []
+
+    def record(_: Flask, template: Template, context: dict[str, Any], **__: Any) -> None:
+        seen.append((template.name, context))
+
+    with template_rendered.connected_to(record, app):
+        client.get(path)
+    ((name, context),) = seen
+    assert name == "index.html"
+    page = {name: value for name, value in context.items() if name not in ("g", "request", "session")}
+    assert set(page) == {field.name for field in fields(Page)}
+    assert isinstance(page["form"], Form)
+    assert (page["result"] is None) is (page["error"] is not None)
+    assert page["form"].typed.keys() == {field.name for field in fields(Query)}
+
+
+def test_the_states_differ_from_the_defaults_in_all_that_the_form_has() -> None:
+    """So that none of the tests above passes because a field was forgotten."""
+    changed = {
+        field.name
+        for query in (ELSEWHERE, ON_MACS)
+        for field in fields(Query)
+        if getattr(query, field.name) != field.default
+    }
+    assert changed == {field.name for field in fields(Query)} - {"ngl"}
+    assert parse({}) == Query()

@@ -1,0 +1,280 @@
+"""The query: what is read, what is refused and how, and its one canonical form."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from app.errors import RequestError
+from app.query import FIELD_OF, MAX_TEXT, Query, checked, parse
+from estimator import Settings, device, devices
+from estimator.engines.llama_cpp import PROGRAMS
+from estimator.estimate import MAX_DEVICES
+from estimator.ggml import CACHE_TYPES
+from estimator.sources.catalogue import QUANTIZATIONS
+
+NAMES = tuple(field.name for field in fields(Query))
+
+numbers = st.integers(0, 10**10 - 1)
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=MAX_TEXT // 4).map(lambda name: name.strip().lower())
+queries = st.builds(
+    Query,
+    model=names.filter(lambda name: name and name == name.strip().lower()),
+    quant=st.sampled_from(QUANTIZATIONS),
+    ctx=numbers,
+    kv=st.tuples(st.sampled_from(CACHE_TYPES), st.sampled_from(CACHE_TYPES)),
+    fa=st.booleans(),
+    ub=numbers,
+    np=st.just(-1) | numbers,
+    ngl=st.just(-1) | numbers,
+    device=st.lists(st.sampled_from([one.id for one in devices()] + ["generic"]), min_size=1, max_size=MAX_DEVICES).map(
+        tuple
+    ),
+    wired=numbers,
+    engine=st.sampled_from([program.id for program in PROGRAMS]),
+)
+
+
+def read(text: str) -> Query:
+    """The query of a link."""
+    return parse(parse_qs(text, keep_blank_values=True, strict_parsing=bool(text)))
+
+
+def refusal(text: str) -> RequestError:
+    """What is said to a link that cannot be."""
+    with pytest.raises(RequestError) as caught:
+        checked(read(text))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("", {}),
+        ("model=QWEN3-8B", {"model": "qwen3-8b"}),
+        ("model=Org/Repo/file.gguf@main", {"model": "org/repo/file.gguf@main"}),
+        ("quant=q6_k", {"quant": "Q6_K"}),
+        ("ctx=32768", {"ctx": 32768}),
+        ("ctx=32k", {"ctx": 32768}),
+        ("ctx=32K", {"ctx": 32768}),
+        ("ctx=1m", {"ctx": 1048576}),
+        ("ctx=131,072", {"ctx": 131072}),
+        ("ctx=131_072", {"ctx": 131072}),
+        ("ctx=+32k+", {"ctx": 32768}),
+        ("ctx=auto", {"ctx": 0}),
+        ("ctx=Auto", {"ctx": 0}),
+        ("ctx=0", {"ctx": 0}),
+        ("kv=q8_0", {"kv": ("q8_0", "q8_0")}),
+        ("kv=q8_0:q4_0", {"kv": ("q8_0", "q4_0")}),
+        ("kv=Q8_0:IQ4_NL", {"kv": ("q8_0", "iq4_nl")}),
+        ("fa=off", {"fa": False}),
+        ("fa=0", {"fa": False}),
+        ("fa=On", {"fa": True}),
+        ("fa=1", {"fa": True}),
+        ("ub=64", {"ub": 64}),
+        ("np=1", {"np": 1}),
+        ("np=auto", {"np": -1}),
+        ("ngl=99", {"ngl": 99}),
+        ("ngl=ALL", {"ngl": -1}),
+        ("device=RTX-3090", {"device": ("rtx-3090",)}),
+        ("device=rtx-3090&device=rtx-4090&device=rtx-3090", {"device": ("rtx-3090", "rtx-4090", "rtx-3090")}),
+        ("device=generic", {"device": ("generic",)}),
+        ("wired=57344", {"wired": 57344}),
+        ("engine=Llama-Bench", {"engine": "llama-bench"}),
+    ],
+)
+def test_what_is_read(text: str, state: dict[str, Any]) -> None:
+    assert read(text) == replace(Query(), **state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", ["", "+", "%09"])
+def test_an_empty_value_is_as_good_as_none(name: str, value: str) -> None:
+    assert read(f"{name}={value}") == Query()
+
+
+def test_empty_values_do_not_count_as_a_repetition() -> None:
+    assert read("device=&device=rtx-3090&device=&ctx=&ctx=8k") == Query(device=("rtx-3090",), ctx=8192)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "field", "value", "allowed"),
+    [
+        ("foo=1", "unknown-parameter", "foo", "'foo'", NAMES),
+        ("Model=qwen3-8b", "unknown-parameter", "Model", "'Model'", NAMES),
+        ("ctx=1&ctx=1", "repeated", "ctx", "2 times", "one value"),
+        ("kv=f16&kv=f16&kv=f16", "repeated", "kv", "3 times", "one value"),
+        ("ctx=abc", "not-a-number", "ctx", "'abc'", "a whole number such as 4096 or 4k, or auto"),
+        ("ctx=-1", "not-a-number", "ctx", "'-1'", "a whole number such as 4096 or 4k, or auto"),
+        ("ctx=1e9", "not-a-number", "ctx", "'1e9'", "a whole number such as 4096 or 4k, or auto"),
+        ("ctx=4.5k", "not-a-number", "ctx", "'4.5k'", "a whole number such as 4096 or 4k, or auto"),
+        ("ctx=NaN", "not-a-number", "ctx", "'NaN'", "a whole number such as 4096 or 4k, or auto"),
+        ("ctx=k", "not-a-number", "ctx", "'k'", "a whole number such as 4096 or 4k, or auto"),
+        ("ctx=,", "not-a-number", "ctx", "','", "a whole number such as 4096 or 4k, or auto"),
+        (f"ctx={2**70}", "not-a-number", "ctx", f"'{2**70}'", "a whole number such as 4096 or 4k, or auto"),
+        ("kv=q9_0", "unknown-cache-type", "kv", "'q9_0'", CACHE_TYPES),
+        ("kv=q8_0:", "unknown-cache-type", "kv", "'q8_0:'", CACHE_TYPES),
+        ("kv=f16:f16:f16", "unknown-cache-type", "kv", "'f16:f16:f16'", CACHE_TYPES),
+        ("kv=q4_k", "unknown-cache-type", "kv", "'q4_k'", CACHE_TYPES),
+        ("fa=maybe", "not-a-switch", "fa", "'maybe'", ("on", "off")),
+        ("ub=x", "not-a-number", "ub", "'x'", "a whole number such as 4096 or 4k"),
+        ("np=all", "not-a-number", "np", "'all'", "a whole number such as 4096 or 4k, or auto"),
+        ("ngl=auto", "not-a-number", "ngl", "'auto'", "a whole number such as 4096 or 4k, or all"),
+        ("wired=1.5", "not-a-number", "wired", "'1.5'", "a whole number such as 4096 or 4k"),
+        ("quant=q9", "unknown-quantization", "quant", "'q9'", QUANTIZATIONS),
+        ("engine=ollama", "unknown-engine", "engine", "'ollama'", tuple(program.id for program in PROGRAMS)),
+    ],
+)
+def test_what_cannot_be_read(text: str, code: str, field: str, value: str, allowed: str | tuple[str, ...]) -> None:
+    error = refusal(text)
+    assert (error.code, error.field, error.allowed) == (code, field, allowed)
+    assert value in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "field", "value", "allowed"),
+    [
+        ("ctx=4096m", "out-of-range", "ctx", str(2**32), "a whole number from 0 to 2,147,483,392"),
+        ("ub=0", "out-of-range", "ub", "0", "a whole number from 1 to 1,048,576"),
+        ("ub=1048577", "out-of-range", "ub", "1048577", "a whole number from 1 to 1,048,576"),
+        ("np=0", "out-of-range", "np", "0", "a whole number from 1 to 256"),
+        ("np=257", "out-of-range", "np", "257", "a whole number from 1 to 256"),
+        ("ngl=10001", "out-of-range", "ngl", "10001", "a whole number from -1 to 10,000"),
+        ("wired=100", "not-metal", "wired", "RTX 4090", "a Metal device"),
+        ("wired=4194305&device=m1-16gb", "out-of-range", "wired", "4194305", "from 1 to 4,194,304"),
+    ],
+)
+def test_what_the_core_refuses_has_the_querys_name(text: str, code: str, field: str, value: str, allowed: str) -> None:
+    error = refusal(text)
+    assert (error.code, error.field) == (code, field)
+    assert value in error.message
+    assert isinstance(error.allowed, str)
+    assert allowed in error.allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "near"),
+    [
+        ("device=rtx4090", "device", "rtx-4090"),
+        ("device=RTX+4090", "device", "rtx-4090"),
+        ("device=rtx-4090&device=m1-8", "device", "m1-8gb"),
+        ("model=llama-3.1-8b", "model", "llama-3.1-8b-instruct"),
+        ("model=Gemma+3+12B", "model", "gemma-3-12b-it"),
+    ],
+)
+def test_an_unknown_name_suggests_near_ones(text: str, field: str, near: str) -> None:
+    error = refusal(text)
+    assert (error.code, error.field) == (f"unknown-{field}", field)
+    assert error.allowed is not None
+    assert near in error.allowed
+    assert near in error.message
+
+
+@pytest.mark.parametrize("field", ["device", "model"])
+def test_an_unknown_name_that_is_near_nothing(field: str) -> None:
+    error = refusal(f"{field}=%E6%BC%A2%E5%AD%97")
+    assert (error.code, error.field, error.allowed) == (f"unknown-{field}", field, None)
+    assert "漢字" in error.message
+
+
+def test_every_setting_of_the_core_has_a_name_in_the_query() -> None:
+    settings_names = {field.name for field in fields(Settings)}
+    assert set(FIELD_OF) <= settings_names
+    assert set(FIELD_OF.values()) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("length", [MAX_TEXT + 1, 2**20])
+def test_a_long_value_is_refused_without_repeating_it(name: str, length: int) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse({name: ["9" * length]})
+    assert (caught.value.code, caught.value.field) == ("too-long", name)
+    assert f"{length:,}" in caught.value.message
+    assert len(caught.value.message) < MAX_TEXT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_longest_value_is_read(name: str) -> None:
+    given = {name: ["x" * MAX_TEXT]}
+    if name == "model":
+        assert parse(given).model == "x" * MAX_TEXT
+        return
+    with pytest.raises(RequestError) as caught:
+        parse(given)
+    assert (caught.value.field, caught.value.code == "too-long") == (name, False)
+    assert len(caught.value.message) < 2 * MAX_TEXT
+
+
+def test_a_long_name_is_refused_without_repeating_it() -> None:
+    with pytest.raises(RequestError) as caught:
+        parse({"x" * 2**20: ["1"]})
+    assert caught.value.code == "unknown-parameter"
+    assert len(caught.value.message) < MAX_TEXT
+
+
+def test_the_number_of_devices() -> None:
+    assert len(parse({"device": ["rtx-3090"] * MAX_DEVICES}).device) == MAX_DEVICES
+    with pytest.raises(RequestError) as caught:
+        parse({"device": ["rtx-3090"] * (MAX_DEVICES + 1)})
+    assert (caught.value.code, caught.value.field) == ("device-count", "device")
+    assert f"{MAX_DEVICES + 1} times" in caught.value.message
+
+
+def test_the_defaults_have_an_empty_query() -> None:
+    assert Query().canonical() == ""
+    assert read("ctx=auto&kv=F16:f16&fa=1&ub=512&np=auto&ngl=all&device=RTX-4090&wired=0").canonical() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("ctx=32k", "ctx=32768"),
+        ("kv=Q8_0:q8_0", "kv=q8_0"),
+        ("kv=q8_0:f16", "kv=q8_0:f16"),
+        ("fa=0", "fa=off"),
+        ("quant=q8_0", "quant=Q8_0"),
+        ("device=rtx-4090&device=rtx-4090", "device=rtx-4090&device=rtx-4090"),
+        (
+            "engine=llama-cli&device=m1-16gb&kv=q8_0&model=qwen3-8b",
+            "model=qwen3-8b&kv=q8_0&device=m1-16gb&engine=llama-cli",
+        ),
+        ("model=a+b%26c", "model=a+b%26c"),
+        ("model=org%2Frepo%40main", "model=org/repo@main"),
+    ],
+)
+def test_canonical(text: str, canonical: str) -> None:
+    assert read(text).canonical() == canonical
+
+
+@settings(deadline=None, max_examples=150)
+@given(queries)
+def test_a_link_leads_back_to_its_state(query: Query) -> None:
+    assert read(query.canonical()) == query
+
+
+@settings(deadline=None, max_examples=80)
+@given(queries, st.randoms(use_true_random=False))
+def test_the_canonical_order_does_not_follow_the_order_given(query: Query, random: Any) -> None:
+    items = list(parse_qs(query.canonical()).items())
+    random.shuffle(items)
+    assert parse(dict(items)).canonical() == query.canonical()
+
+
+@settings(deadline=None, max_examples=80)
+@given(queries, queries, st.sampled_from(NAMES))
+def test_states_that_differ_in_one_field_have_links_of_their_own(one: Query, other: Query, name: str) -> None:
+    changed = replace(one, **{name: getattr(other, name)})
+    assume(changed != one)
+    assert changed.canonical() != one.canonical()
+
+
+def test_the_wired_limit_is_for_the_macs() -> None:
+    gib = 2**30
+    assert [one.capacity for one in Query(device=("m1-16gb",), wired=12 * 1024).devices()] == [12 * gib]
+    mixed = Query(device=("rtx-4090", "m1-16gb"), wired=12 * 1024).devices()
+    assert [one.capacity for one in mixed] == [device("rtx-4090").capacity, 12 * gib]

@@ -1,0 +1,140 @@
+"""The worst-case graph: some layers stand for all, and sums worked by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from estimator.devices import GENERIC
+from estimator.estimate import estimate
+from estimator.memory import graph
+from estimator.settings import Settings
+from estimator.sources.catalogue import catalogue_model, entries
+from tests.estimator import samples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from estimator.devices import Device
+    from estimator.model import Model
+
+MIB = 2**20
+
+RUNS = (
+    Settings(n_ctx=8192),
+    Settings(n_ctx=32768, n_parallel=1, n_ubatch=64, cache_type_k="q8_0", cache_type_v="q8_0"),
+    Settings(n_ctx=4096, n_parallel=3, n_outputs=0, flash_attn=False),
+    Settings(n_ctx=131072, n_parallel=1, n_batch=4096, n_ubatch=4096, swa_full=True, cache_type_v="f32"),
+)
+
+
+def every_layer(kinds: Sequence[int], layer_device: Sequence[int]) -> list[tuple[int, int]]:
+    return list(zip(kinds, layer_device, strict=False))
+
+
+def shapes() -> list[str]:
+    """Bundled models without those that have the same layers as another."""
+    found: dict[object, str] = {}
+    for entry in entries():
+        model = catalogue_model(entry.id, "Q4_K_M")
+        found.setdefault((model.layers, model.n_embd, model.n_vocab, model.traits), entry.id)
+    return list(found.values())
+
+
+def compute(model: Model, settings: Settings, devices: list[Device]) -> list[tuple[int, int]]:
+    found = estimate(model, settings, devices)
+    return [(share.compute, share.holes) for share in (*found.devices, found.host)]
+
+
+@pytest.mark.parametrize("id", shapes())
+def test_some_layers_stand_for_all(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = catalogue_model(id, "Q4_K_M")
+    runs = [(settings, [device]) for settings in RUNS for device in (GENERIC, samples.device("metal"))]
+    runs.append((Settings(n_ctx=8192), [GENERIC] * 2))
+    some = [compute(model, *run) for run in runs]
+    monkeypatch.setattr(graph, "representative", every_layer)
+    assert some == [compute(model, *run) for run in runs]
+
+
+def test_few_layers_are_laid_out_for_many() -> None:
+    kept = graph.representative([0] * 126, [0] * 60 + [1] * 67)
+    assert len(kept) < 30
+    assert kept[-1] == (0, 1)
+    assert {where for _, where in kept} == {0, 1}
+    assert graph.representative([0, 1], [0, 0, 0]) == [(0, 0), (1, 0)]
+    assert graph.representative([0], [0, 0]) == [(0, 0)]
+
+
+# --- sums worked by hand, for layers as wide as Llama 3.1 8B's (E 4096, F 14336) over 8192 cells in batches of 512
+
+ROW = 4096 * 4
+FEED_FORWARD = 512 * (4 * 4096 + 3 * 14336) * 4  # four rows of the width of the model, gate, up and their product
+MASK = 8192 * 512 * 2
+SMALL = MIB // 8
+"""Indices, positions, and the rows of logits that are selected."""
+
+
+def buffers(*layers: dict[str, Any], n_vocab: int = 1024, **given: Any) -> tuple[int, int]:
+    """Compute buffers of a generic device and of the host."""
+    model = samples.model(*(samples.layer(**facts) for facts in layers), n_vocab=n_vocab)
+    settings = Settings(**{"n_ctx": 8192, "n_parallel": 1, **given})
+    found = estimate(model, settings, [GENERIC])
+    return found.devices[0].compute, found.host.compute
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "host"),
+    [
+        ({}, FEED_FORWARD + MASK, 4 * 512 * ROW + MASK),
+        ({"n_ubatch": 128}, (FEED_FORWARD + MASK) // 4, (4 * 512 * ROW + MASK) // 4),
+        ({"n_ctx": 32768}, FEED_FORWARD + 4 * MASK, 4 * 512 * ROW + 4 * MASK),
+        # the cells of one slot only
+        ({"n_parallel": 4}, FEED_FORWARD + MASK // 4, 4 * 512 * ROW + MASK // 4),
+        # a row of logits for every token of the batch: now they take the most
+        ({"n_outputs": 0, "n_vocab": 128256}, 512 * (4 * 4096 + 128256) * 4 + MASK, 4 * 512 * ROW + MASK),
+        ({"n_outputs": 1, "n_vocab": 128256}, FEED_FORWARD + MASK, 4 * 512 * ROW + MASK),
+    ],
+)
+def test_dense_layers(given: dict[str, Any], device: int, host: int) -> None:
+    found = buffers({}, {}, {}, **given)
+    assert 0 <= found[0] - device < SMALL
+    assert 0 <= found[1] - host < SMALL
+
+
+def test_without_flash_attention_the_scores_exist_at_once() -> None:
+    scores, mask, rows = 8192 * 512 * 32 * 4, 8192 * 512 * 4, 512 * 1024 * 8
+    device, host = buffers({}, {}, {}, flash_attn=False)
+    assert 0 <= device - (scores + mask + rows + 5 * 512 * ROW) < SMALL
+    assert 0 <= host - (4 * 512 * ROW + mask + rows) < SMALL
+
+
+def test_a_window_has_a_mask_of_its_own() -> None:
+    device, host = buffers({"n_swa": 1024}, {}, {"n_swa": 1024}, {})
+    masks = MASK + 1536 * 512 * 2
+    assert 0 <= device - (FEED_FORWARD + masks) < SMALL
+    assert 0 <= host - (4 * 512 * ROW + masks) < SMALL
+
+
+def test_experts() -> None:
+    experts = {"n_ff": 2048, "n_expert": 64, "n_expert_used": 8}
+    # 4E + 3 F k rows: four of the model's width, gate, up and their product for each of 8 experts
+    assert 0 <= buffers(experts, experts, experts)[0] - (512 * (4 * 4096 + 3 * 2048 * 8) * 4 + MASK) < 2 * MIB
+
+
+def test_a_quantized_cache_is_rotated_where_heads_allow() -> None:
+    layers: tuple[dict[str, Any], ...] = ({}, {}, {})
+    # one matrix of 128 x 128 floats for K, one of 64 x 64 for V
+    assert buffers(*layers, cache_type_k="q8_0")[1] - buffers(*layers)[1] == 128 * 128 * 4
+    assert buffers(*layers, cache_type_v="q8_0")[1] - buffers(*layers)[1] == 64 * 64 * 4
+    odd = ({"n_embd_head_k": 96, "n_embd_head_v": 96},) * 3
+    assert buffers(*odd, cache_type_k="q8_0", cache_type_v="q8_0") == buffers(*odd)
+
+
+def test_two_devices_keep_four_copies_of_what_they_are_given() -> None:
+    model = samples.model(*(samples.layer(),) * 8)
+    settings = Settings(n_ctx=8192, n_parallel=1)
+    one, two = estimate(model, settings, [GENERIC]), estimate(model, settings, [GENERIC] * 2)
+    for share in two.devices:
+        assert share.compute > one.devices[0].compute + 3 * MASK
+    assert 0 <= two.host.compute - (4 * (2 * 512 * ROW + MASK) + 2 * 512 * ROW) < 4 * SMALL

@@ -1,0 +1,107 @@
+"""The breakdowns that llama.cpp b11434 gave itself: tests/data/truth, described in tests/data/README.md."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from estimator.settings import Settings
+from estimator.sources.architectures import ARCHITECTURES
+from estimator.sources.catalogue import catalogue_model, entries
+from estimator.sources.compact import unpack
+from estimator.sources.from_gguf import model_from_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from estimator.model import Model
+
+DATA: Final = Path(__file__).parents[1] / "data" / "truth"
+SERVED: Final = "Q4_K_M"
+"""The quantization that the real models were measured at."""
+
+PARTIAL: Final = frozenset({"ngl", "nkvo", "ot"})
+"""Words of a case that leaves a part of the model on the host."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement. ``breakdown`` is llama.cpp's answer: ``n_ctx``, ``devices`` and ``host``, or its ``error``."""
+
+    text: str
+    breakdown: Mapping[str, Any]
+
+    @property
+    def words(self) -> dict[str, str]:
+        return dict(word.split("=", 1) for word in self.text.split())
+
+    @property
+    def n_devices(self) -> int:
+        return int(self.words.get("nd", 1))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the model is on devices."""
+        return not PARTIAL & self.words.keys()
+
+    @property
+    def settings(self) -> Settings:
+        words = self.words
+        return Settings(
+            n_ctx=int(words["c"]),
+            n_batch=int(words.get("b", 2048)),
+            n_ubatch=int(words.get("ub", 512)),
+            n_parallel=int(words.get("np", 1)),
+            kv_unified=words.get("kvu") == "1",
+            cache_type_k=words.get("ctk", "f16"),
+            cache_type_v=words.get("ctv", "f16"),
+            flash_attn=words.get("fa", "1") == "1",
+            swa_full=words.get("swafull") == "1",
+            n_outputs=int(words["no"]),
+            n_gpu_layers=int(words.get("ngl", -1)),
+            tensor_split=tuple(map(float, words["ts"].split("/"))) if "ts" in words else None,
+            offload_kqv=words.get("nkvo") != "1",
+            cpu_tensors=words.get("ot"),
+        )
+
+
+@cache
+def _cases() -> Mapping[str, tuple[Case, ...]]:
+    found: dict[str, list[Case]] = {}
+    for name in ("models", "archs"):
+        with gzip.open(DATA / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                found.setdefault(row["model"], []).append(Case(row["case"], row))
+    return {name: tuple(cases) for name, cases in found.items()}
+
+
+@cache
+def _tiny() -> Mapping[str, Mapping[str, Any]]:
+    with gzip.open(DATA / "archs.json.gz", "rt", encoding="utf-8") as file:
+        packed: dict[str, dict[str, Any]] = json.load(file)
+    return {
+        name: header for name, header in packed.items() if header["metadata"]["general.architecture"] in ARCHITECTURES
+    }
+
+
+def names() -> tuple[str, ...]:
+    """All measured models whose architecture has a reading rule: the bundled ones, and a tiny one an architecture."""
+    return (*(entry.id for entry in entries()), *_tiny())
+
+
+def whole_cases(name: str, n_devices: int) -> tuple[Case, ...]:
+    """What was measured of a model with all of it on so many devices."""
+    return tuple(case for case in _cases()[name] if case.is_whole and case.n_devices == n_devices)
+
+
+@cache
+def model(name: str) -> Model:
+    """The model that was measured."""
+    if name in _tiny():
+        return model_from_header(unpack(_tiny()[name]))
+    return catalogue_model(name, SERVED)
