@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from app import figures, text
 from app.query import Query, as_bad_request, checked
@@ -27,11 +27,11 @@ LADDER: Final = tuple(2**power for power in range(11, 24))
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer in a sentence. ``fits`` is about the context that was asked for."""
+    """The answer in a sentence. ``state`` tells whether the context that was asked for fits, a shorter one, or none."""
 
     headline: str
     detail: str
-    fits: bool
+    state: Literal["fits", "partly", "over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def _verdict(model: Model, names: list[str], now: Estimate, deepest: int) -> Ver
     else:
         over = f" over {slots} slots" if slots > 1 else ""
         headline = f"Fits {where} up to {text.tokens(deepest)} tokens{over}"
-    return Verdict(headline, _detail(now, deepest, full), now.fits)
+    return Verdict(headline, _detail(now, deepest, full), "over" if not deepest else "fits" if now.fits else "partly")
 
 
 def _detail(now: Estimate, deepest: int, full: int) -> str:

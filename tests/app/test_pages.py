@@ -60,7 +60,7 @@ def captions(page: Element) -> dict[str, Element]:
     [
         ("", "Fits an RTX 4090 24 GB up to its full 131,072 tokens", "fits"),
         ("model=qwen2.5-32b-instruct&ctx=4k", "Fits an RTX 4090 24 GB up to {deepest} tokens", "fits"),
-        ("model=qwen2.5-32b-instruct", "Fits an RTX 4090 24 GB up to {deepest} tokens", "over"),
+        ("model=qwen2.5-32b-instruct", "Fits an RTX 4090 24 GB up to {deepest} tokens", "partly"),
         ("model=llama-3.3-70b-instruct", "Does not fit an RTX 4090 24 GB", "over"),
     ],
 )
