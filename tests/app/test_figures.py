@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go  # type: ignore[import-untyped]
+import plotly.graph_objects as go
 import pytest
-from plotly.offline import get_plotlyjs_version  # type: ignore[import-untyped]
+from plotly.offline import get_plotlyjs_version
 
 from app import figures
 from app.query import Query

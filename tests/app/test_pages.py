@@ -68,7 +68,7 @@ def test_the_verdict(client: FlaskClient, query: str, headline: str, mark: str) 
     page = html.parse(client.get(f"/?{query}").text)
     deepest = client.get(f"/api/v1/estimate?{query}").get_json()["max_context"]
     expected = headline.format(deepest=f"{deepest:,}")
-    assert page.one("h1").text == f"{'✓' if mark == 'fits' else '✕'} {expected}"
+    assert page.one("h1").text == f"{ {'fits': '✓', 'partly': '◐', 'over': '✕'}[mark] } {expected}"
     assert page.one("title").text.startswith(expected)
     assert len(page.all("section", class_=f"card verdict {mark}")) == 1
 

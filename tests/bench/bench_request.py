@@ -8,6 +8,7 @@ Absolute times depend on the machine; read the shares and ratios, which are of o
 from __future__ import annotations
 
 import sys
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -50,7 +51,7 @@ def main() -> int:
     for entry in entries():
         model = catalogue_model(entry.id, "Q4_K_M")
         fathom.estimate(model, settings, device)
-        times[entry.id] = best(lambda model=model: fathom.estimate(model, settings, device))  # type: ignore[misc]
+        times[entry.id] = best(partial(fathom.estimate, model, settings, device))
     slowest, fastest = max(times, key=times.__getitem__), min(times, key=times.__getitem__)
     median = sorted(times.values())[len(times) // 2]
     print(f"estimate: median {median * 1e3:.2f} ms over {len(times)} models (limit {LIMIT_MS} ms each)")
