@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from estimator.errors import IncompleteHeaderError, ModelError
-from estimator.sources.gguf_strings import walk_strings
+from estimator.sources.gguf_strings import Buffer, walk_strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 MAX_HEADER_BYTES: Final = 256 << 20
 """No byte beyond this offset is read or asked for. Released headers stay below 20 MiB, nearly all of it tokenizer."""

@@ -9,14 +9,14 @@ strings are proven to lie there. Where they do not, they are stepped over one at
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from estimator.sources.gguf_cursor import Buffer
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 SLICE_BYTES: Final = 128 << 10
 """Looked at together: what numpy makes of it fits a processor's cache and stays below 4 MiB, whatever the bytes."""
