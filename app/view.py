@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from app import figures, text
 from app.query import Query, as_bad_request, checked
 from estimator import Estimate, Point, curve, estimate, max_context
-from estimator.errors import FathomError
+from estimator.errors import FathomError, SettingsError
 from estimator.fit import STEP
+from estimator.memory.context import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +93,7 @@ def answer(query: Query) -> Result:
         now = estimate(model, settings, devices)
         deepest = max_context(model, settings, devices)
         points = _points(model, settings, devices, deepest)
-        alternatives = [_alternative(query, pair) for pair in _pairs(query)]
+        alternatives = [_alternative(query, pair) for pair in _pairs(query, model)]
     except FathomError as error:
         raise as_bad_request(error) from None
     names = [text.device_name(device) for device in devices]
@@ -135,10 +136,18 @@ def _points(model: Model, settings: Settings, devices: Sequence[Device], deepest
     return [points[n_ctx] for n_ctx in sorted(points)]
 
 
-def _pairs(query: Query) -> list[tuple[str, str]]:
-    """The chosen pair and the compared types, the chosen one at its place."""
-    pairs = [(name, name) for name in COMPARED_TYPES if name in ("f16",) or query.fa]
+def _pairs(query: Query, model: Model) -> list[tuple[str, str]]:
+    """The chosen pair and the compared types that llama.cpp takes for this model, the chosen one at its place."""
+    pairs = [(name, name) for name in COMPARED_TYPES if _is_taken(replace(query, kv=(name, name)), model)]
     return pairs if query.kv in pairs else [query.kv, *pairs]
+
+
+def _is_taken(query: Query, model: Model) -> bool:
+    try:
+        resolve(model, query.settings())
+    except SettingsError:
+        return False
+    return True
 
 
 def _alternative(query: Query, pair: tuple[str, str]) -> Alternative:

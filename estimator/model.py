@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
 from estimator.ggml import ElementType, row_bytes
 
@@ -34,7 +34,11 @@ class Layer:
 
     ``n_swa`` is the attention window in tokens, 0 where the layer sees the whole context.
     ``n_ff`` is the width of the feed-forward, of one expert where ``n_expert`` is not 0.
-    ``fused_qkv`` and ``fused_gate_up`` tell that one matrix computes Q, K and V, or gate and up, at once.
+    ``feed_forward``: ``gated`` multiplies a gate with an up projection, ``fused`` computes both with one matrix,
+    ``plain`` has no gate. ``n_ff_shexp`` is the width of the experts that every token goes through, 0 without any;
+    ``gated_shexp`` tells that a factor for each token weighs them. ``fused_qkv``: one matrix computes Q, K and V.
+    ``attn_norm`` and ``ffn_norm``: the input of attention, or of the feed-forward, is normed. ``turned``: RoPE or a
+    norm makes a new Q and K of what the matrices gave.
     """
 
     n_head: int
@@ -45,8 +49,13 @@ class Layer:
     n_ff: int
     n_expert: int = 0
     n_expert_used: int = 0
+    n_ff_shexp: int = 0
+    gated_shexp: bool = False
+    feed_forward: Literal["gated", "fused", "plain"] = "gated"
     fused_qkv: bool = False
-    fused_gate_up: bool = False
+    attn_norm: bool = True
+    ffn_norm: bool = True
+    turned: bool = True
 
     @property
     def n_embd_k_gqa(self) -> int:
@@ -64,11 +73,17 @@ class Traits:
     """What an architecture's graph does beside the plain transformer, as far as it needs memory.
 
     ``scaled_embedding_rows``: the embedding is scaled by an input of one factor a row (gemma3);
-    ``normalized_expert_weights``: the weights of the chosen experts are divided by their sum.
+    ``expert_weights``: those of the chosen experts are divided by their sum, go through a softmax, or stay;
+    ``layer_norm``: norms subtract the mean, which ggml does not do in place;
+    ``parallel``: attention and feed-forward read the same input, and the sum begins with the one named;
+    ``m_rope``: four numbers place one token.
     """
 
     scaled_embedding_rows: bool = False
-    normalized_expert_weights: bool = True
+    expert_weights: Literal["divided", "softmax", "plain"] = "divided"
+    layer_norm: bool = False
+    parallel: Literal["attention", "feed_forward"] | None = None
+    m_rope: bool = False
 
 
 PLAIN: Final = Traits()
@@ -79,7 +94,9 @@ class Model:
     """A model as llama.cpp would load it, without any weight. Compared and hashed by identity.
 
     ``context_length`` is in tokens (the length it was trained for); ``file_type`` is the name people use
-    (``"Q4_K_M"``), None where the header does not say.
+    (``"Q4_K_M"``), None where the header does not say. An embedding is ``n_deepstack_layers`` times longer than
+    ``n_embd``, for as many first layers to which a part of it is added. ``n_nextn_layers`` behind the trunk predict
+    further tokens: they count where layers are shared among devices, but are not loaded without a draft.
     """
 
     architecture: str
@@ -91,6 +108,8 @@ class Model:
     tensors: tuple[Tensor, ...]
     file_type: str | None = None
     traits: Traits = PLAIN
+    n_deepstack_layers: int = 0
+    n_nextn_layers: int = 0
 
     @cached_property
     def parameters(self) -> int:
@@ -125,4 +144,10 @@ class Model:
 
     @property
     def n_layer(self) -> int:
+        """Layers of the trunk."""
         return len(self.layers)
+
+    @property
+    def n_layer_all(self) -> int:
+        """All layers of the file."""
+        return self.n_layer + self.n_nextn_layers

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from estimator.ggml import ElementType, is_quantized, pad
 from estimator.memory.alloc import HOST, BufferSize, Node, buffer_sizes
+from estimator.memory.feed_forward import feed_forward
 from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES, Attention, Scratch
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ PERIOD: Final = 6
 
 PERIOD_OF_GROUPS: Final = 2
 """The same for groups of several layers."""
+
+LONGEST_UNIT: Final = 12
+"""Layers of the longest group that is looked for; gemma3's has six."""
 
 
 class Target(NamedTuple):
@@ -107,15 +111,17 @@ class _Graph:
         """The nodes on the devices, in order."""
         self.device = layer_device[0]
         cur = self._embedding()
-        self.positions = self.input(self.n_tokens * I32_BYTES)
+        self.positions = self.input(self.n_tokens * I32_BYTES * (4 if self.model.traits.m_rope else 1))
         self.out_ids = self.input(self.context.n_outputs * I32_BYTES)
-        *layers, last = representative(self.model.layer_kinds, layer_device)
-        for kind, self.device in layers:
+        *layers, last = representative(self.model.layer_kinds, layer_device, self.model.n_deepstack_layers)
+        for il, (kind, self.device) in enumerate(layers):
             cur = self._layer(self.model.kinds[kind], cur, self.n_tokens)
+            if il < self.model.n_deepstack_layers:
+                cur = self.add(cur.size, cur, self._part_of_embedding(), inplace=True)
         kind, self.device = last
         cur = self._layer(self.model.kinds[kind], cur, self.context.n_outputs, selects=True)
         self.device = layer_device[-1]
-        normed = self._norm(cur)
+        normed = self.norm(cur, self.context.n_outputs)
         normed.kept = True
         self.add(self.context.n_outputs * self.model.n_vocab * F32_BYTES, normed, kept=True)
         return self.nodes
@@ -161,46 +167,86 @@ class _Graph:
     def _embedding(self) -> Node:
         """Rows looked up on the host, and the branch for mixed batches, never freed (llama-graph.cpp:2413-2490)."""
         rows = self.n_tokens * self.row
+        given = rows * (1 + self.model.n_deepstack_layers)
         self.input(self.n_tokens * I32_BYTES)
-        self.input(rows)
+        self.input(given)
         self.input(self.n_tokens * I32_BYTES)
         slots = self.input(self.n_tokens * I64_BYTES)
-        mixed, token_rows, embedded = self.input(rows), self.looked_up(rows), self.looked_up(rows)
-        self.add(rows, mixed, kept=True)
+        mixed, token_rows, embedded = self.input(given), self.looked_up(rows), self.looked_up(given)
+        if self.model.n_deepstack_layers:
+            token_rows = self.add(given, token_rows)
+            embedded = self._part_of_embedding()
+        self.add(given, mixed, kept=True)
         self.add(0, token_rows, slots)
         if self.model.traits.scaled_embedding_rows:
             return self.add(rows, embedded, self.input(self.n_tokens * F32_BYTES), inplace=True)
         return embedded
 
+    def _part_of_embedding(self) -> Node:
+        """One of the parts of a longer embedding: a view, which is copied with the gaps between its rows."""
+        gaps = (self.n_tokens - 1) * self.model.n_deepstack_layers * self.row
+        return Node(self.n_tokens * self.row + gaps, device=HOST)
+
     def _layer(self, layer: Layer, residual: Node, n_rows: int, *, selects: bool = False) -> Node:
         """One block; the last one ``selects`` the ``n_rows`` rows that logits are wanted for."""
+        normed = self.norm(residual, self.n_tokens) if layer.attn_norm else residual
+        attended = self._attend(layer, normed)
+        if self.model.traits.parallel:
+            return self._parallel(layer, attended, normed, residual, n_rows, selects=selects)
         rows = n_rows * self.row
-        cur = self._attention(layer, self._norm(residual))
-        if selects:
-            cur = self.add(rows, cur, self.out_ids)
-            residual = self.add(rows, residual, self.out_ids)
-        residual = self.add(rows, cur, residual, inplace=True)
-        normed = self._norm(residual)
-        cur = self._experts(layer, normed, n_rows) if layer.n_expert else self._dense(layer, normed, n_rows)
-        return self.add(rows, cur, residual, inplace=True)
+        cur = self._selected(self._project(layer, attended), rows, selects=selects)
+        residual = self.add(rows, cur, self._selected(residual, rows, selects=selects), inplace=True)
+        normed = self.norm(residual, n_rows) if layer.ffn_norm else residual
+        return self.add(rows, feed_forward(self, layer, normed, n_rows), residual, inplace=True)
 
-    def _norm(self, cur: Node) -> Node:
+    def _parallel(
+        self, layer: Layer, attended: Node, normed: Node, residual: Node, n_rows: int, *, selects: bool
+    ) -> Node:
+        """Attention and feed-forward of the same input, in the order in which the sum that joins them asks for them."""
+        rows = n_rows * self.row
+        attends_first = self.model.traits.parallel == "attention"
+        cur = self._selected(self._project(layer, attended), rows, selects=selects) if attends_first else None
+        if layer.ffn_norm:
+            residual = self._selected(residual, rows, selects=selects)
+            normed = self.norm(residual, n_rows)
+        else:
+            normed = self._selected(normed, rows, selects=selects)
+        other = feed_forward(self, layer, normed, n_rows)
+        if not layer.ffn_norm:
+            residual = self._selected(residual, rows, selects=selects)
+        if cur:
+            return self.add(rows, self.add(rows, cur, other, inplace=True), residual, inplace=True)
+        both = self.add(rows, other, residual, inplace=True)
+        cur = self._selected(self._project(layer, attended), rows, selects=selects)
+        return self.add(rows, both, cur, inplace=True)
+
+    def _selected(self, node: Node, rows: int, *, selects: bool) -> Node:
+        return self.add(rows, node, self.out_ids) if selects else node
+
+    def norm(self, cur: Node, n_rows: int) -> Node:
         """A norm has no weight, so it is computed where its source is; the weight is applied where the layer is."""
+        inplace = not self.model.traits.layer_norm
+        size = n_rows * self.row
         if cur.device not in (HOST, self.device):
             here, self.device = self.device, cur.device
-            cur = self.add(cur.size, cur, inplace=True)
+            cur = self.add(size, cur, inplace=inplace)
             self.device = here
-        return self.add(cur.size, cur, inplace=True)
+            return self.add(size, cur, inplace=True)
+        return self.add(size, cur, inplace=inplace)
 
-    def _attention(self, layer: Layer, normed: Node) -> Node:
+    def _attend(self, layer: Layer, normed: Node) -> Node:
+        """K and V go to the cache, and Q looks at it."""
         cache = self._cache(layer)
         q, k, v = self._qkv(layer, cache, normed)
         self.add(0, k, cache.k_idxs)
         self.add(0, v, cache.v_idxs)
-        attend = self._flash_attention if self.context.flash_attn else self._plain_attention
-        cur = attend(layer, cache, q)
-        if cache.v_rot:
-            cur = self.add(cur.size, cache.v_rot, cur)
+        return self._flash_attention(layer, cache, q) if self.context.flash_attn else self._scores(layer, cache, q)
+
+    def _project(self, layer: Layer, cur: Node) -> Node:
+        """The result of attention, turned back and as wide as the embedding."""
+        v_rot = self._cache(layer).v_rot
+        if v_rot:
+            cur = self.add(cur.size, v_rot, cur)
         return self.add(self.n_tokens * self.row, cur)
 
     def _qkv(self, layer: Layer, cache: _CacheInputs, normed: Node) -> tuple[Node, Node, Node]:
@@ -211,7 +257,9 @@ class _Graph:
         fused = self.add(q_size + k_size + v_size, normed) if layer.fused_qkv else None
 
         def query_or_key(size: int, rotation: Node | None) -> Node:
-            node = self.add(size, fused or self.add(size, normed), self.positions)
+            node = fused or self.add(size, normed)
+            if layer.turned:
+                node = self.add(size, node, self.positions)
             return self.add(size, rotation, node) if rotation else node
 
         def value() -> Node:
@@ -240,60 +288,36 @@ class _Graph:
         result = self.n_tokens * layer.n_embd_head_v * layer.n_head * F32_BYTES
         return self.add(result, q, k, v, cache.mask, scratch=self.scratch.flash_attn(operands, result))
 
-    def _plain_attention(self, layer: Layer, cache: _CacheInputs, q: Node) -> Node:
+    def _scores(self, layer: Layer, cache: _CacheInputs, q: Node) -> Node:
         """Without flash attention the scores of every head over the whole cache exist at once."""
         scores = self.add(self.context.cells(layer) * self.n_tokens * layer.n_head * F32_BYTES, q)
         scores = self.add(scores.size, scores, cache.mask, inplace=True)
         values = self.add(self.n_tokens * layer.n_embd_head_v * layer.n_head * F32_BYTES, scores)
         return self.add(values.size, values)
 
-    def _dense(self, layer: Layer, normed: Node, n_rows: int) -> Node:
-        width = n_rows * layer.n_ff * F32_BYTES
-        if layer.fused_gate_up:
-            activated = self.add(width, self.add(2 * width, normed))
-        else:
-            gate, up = self.add(width, normed), self.add(width, normed)
-            activated = self.add(width, gate, up)
-        return self.add(n_rows * self.row, activated)
 
-    def _experts(self, layer: Layer, normed: Node, n_rows: int) -> Node:
-        """A mixture of experts (llama-graph.cpp, ``build_moe_ffn``)."""
-        n_used = layer.n_expert_used
-        probs_size = n_rows * layer.n_expert * F32_BYTES
-        probs = self.add(probs_size, normed)
-        order = self.add(probs_size, probs, scratch=self.scratch.argsort(probs_size))
-        weights = self.add(n_rows * n_used * F32_BYTES, probs, order)
-        total = self.add(n_rows * F32_BYTES, weights) if self.model.traits.normalized_expert_weights else None
-        weights = self.add(weights.size, weights, total)
-        extra = self.scratch.mul_mat_id(layer.n_expert, n_rows)
-        width = n_rows * n_used * layer.n_ff * F32_BYTES
-        gate, up = (self.add(width, normed, order, scratch=extra) for _ in range(2))
-        activated = self.add(width, gate, up)
-        down = self.add(n_rows * n_used * self.row, activated, order, scratch=extra)
-        weighted = self.add(down.size, down, weights, inplace=True)
-        cur = self.add(n_rows * self.row, weighted, weighted)
-        for _ in range(n_used - 2):
-            cur = self.add(cur.size, cur, weighted, inplace=True)
-        return cur
-
-
-def representative(kinds: Sequence[int], layer_device: Sequence[int]) -> list[tuple[int, int]]:
+def representative(kinds: Sequence[int], layer_device: Sequence[int], n_special: int = 0) -> list[tuple[int, int]]:
     """Enough layers, each as its kind and device, to reach the highest byte: what repeats settles into one pattern.
 
     On each device the layers repeat some unit (one layer, or five with a window and one without). Of many repetitions
-    some are dropped, as many at a time as the allocator may take to come back to the same place. The last layer, which
-    is unlike all others, stays.
+    some are dropped, as many at a time as the allocator may take to come back to the same place. The ``n_special``
+    first layers and the last, which are unlike all others, stay.
     """
     *layers, last = zip(kinds, layer_device, strict=False)
-    kept: list[tuple[int, int]] = []
-    for _, held in groupby(layers, key=lambda layer: layer[1]):
+    kept = layers[:n_special]
+    for _, held in groupby(layers[n_special:], key=lambda layer: layer[1]):
         kept += _shortened(list(held))
     return [*kept, last]
 
 
 def _shortened(layers: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same layers with fewer repetitions."""
-    unit = next(unit for unit in range(1, len(layers) + 1) if layers[unit:] == layers[:-unit])
+    """The same layers with fewer repetitions of their unit; without one, with fewer in each run of equal layers."""
+    for unit in range(1, LONGEST_UNIT + 1):
+        if layers[unit:] == layers[:-unit]:
+            return _without(layers, unit, PERIOD if unit == 1 else PERIOD_OF_GROUPS)
+    return [layer for _, run in groupby(layers) for layer in _without(list(run), 1, PERIOD)]
+
+
+def _without(layers: list[tuple[int, int]], unit: int, period: int) -> list[tuple[int, int]]:
     spare = len(layers) // unit - SETTLED
-    period = PERIOD if unit == 1 else PERIOD_OF_GROUPS
     return layers[max(spare, 0) // period * period * unit :]

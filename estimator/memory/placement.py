@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def layer_devices(model: Model, settings: Settings, free: Sequence[int]) -> tuple[int, ...]:
-    """The index of the device of each layer and, last, of the output layer.
+    """The index of the device of each layer of the trunk and, last, of the output layer.
 
     Args:
         free: bytes that each device has free before the model; layers are shared in this proportion unless
@@ -36,18 +36,19 @@ def layer_devices(model: Model, settings: Settings, free: Sequence[int]) -> tupl
             field="tensor_split",
             allowed=f"{len(free)} shares",
         )
-    count = model.n_layer + 1
     if len(shares) == 1:
-        return (0,) * count
+        return (0,) * (model.n_layer + 1)
     sums = list(accumulate(map(as_float32, shares), lambda total, share: as_float32(total + share)))
     points = [as_float32(point / sums[-1]) for point in sums]
-    return tuple(min(bisect_right(points, as_float32(il / count)), len(free) - 1) for il in range(count))
+    count = model.n_layer_all + 1
+    places = (*range(model.n_layer), model.n_layer_all)
+    return tuple(min(bisect_right(points, as_float32(il / count)), len(free) - 1) for il in places)
 
 
 def _refuse_host(model: Model, settings: Settings) -> None:
     """Refuse what leaves layers, tensors or the cache in host memory."""
     partial = (
-        ("n_gpu_layers", 0 <= settings.n_gpu_layers <= model.n_layer, f"-1 or more than {model.n_layer}"),
+        ("n_gpu_layers", 0 <= settings.n_gpu_layers <= model.n_layer_all, f"-1 or more than {model.n_layer_all}"),
         ("offload_kqv", not settings.offload_kqv, "True"),
         ("cpu_tensors", settings.cpu_tensors is not None, "None"),
     )

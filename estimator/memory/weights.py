@@ -32,7 +32,7 @@ class Weights:
 def weights(model: Model, backend: BackendName) -> Weights:
     """The parts of a model, as a backend stores them."""
     store = BACKENDS[backend]
-    layers = [0] * model.n_layer
+    layers = [0] * model.n_layer_all
     inputs = output = shared = 0
     for tensor in model.tensors:
         size = _stored(store, tensor)
@@ -46,7 +46,7 @@ def weights(model: Model, backend: BackendName) -> Weights:
             output += size if model.has_tied_output else 0
         else:
             output += size
-    return Weights(inputs, tuple(layers), output, shared)
+    return Weights(inputs, tuple(layers[: model.n_layer]), output, shared)
 
 
 @lru_cache(maxsize=256)

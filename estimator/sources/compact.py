@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LAYER: Final = re.compile(r"^blk\.(\d+)\.")
 
 _IRRELEVANT: Final = re.compile(
-    r"^(tokenizer|general\.(?!architecture$|name$|file_type$))|\.rope\.|epsilon|logit|scale"
+    r"^(tokenizer|general\.(?!architecture$|name$|file_type$))|\.rope\.(?!dimension_sections)|epsilon|logit|scale"
 )
 """Keys that no byte depends on."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from estimator.errors import ModelError
 from estimator.ggml import file_type_name
-from estimator.model import Layer, Model
+from estimator.model import Layer, Model, Traits
 from estimator.sources.architectures import Architecture, architecture
 from estimator.sources.gguf import GGUFHeader, read_header
-from estimator.sources.hparams import MAX_EXPERTS, HParams
+from estimator.sources.hparams import MAX_EXPERTS, MAX_LAYERS, HParams
 
 if TYPE_CHECKING:
     import os
@@ -41,7 +42,7 @@ def model_from_header(header: GGUFHeader) -> Model:
         raise ModelError("missing-key", "the header has no general.architecture", field="general.architecture")
     rules = architecture(name)
     hparams = HParams(header, name)
-    _check_names(header, hparams.n_layer)
+    _check_names(header, hparams.n_layer_all)
     shapes = {tensor.name: tensor.shape for tensor in header.tensors}
     n_embd = hparams.whole("embedding_length", low=1)
     file_type = header.metadata.get("general.file_type")
@@ -55,8 +56,18 @@ def model_from_header(header: GGUFHeader) -> Model:
         layers=_layers(hparams, rules, n_embd, shapes),
         tensors=header.tensors,
         file_type=file_type_name(file_type) if isinstance(file_type, int) else None,
-        traits=rules.traits,
+        traits=_traits(header, name, rules),
+        n_nextn_layers=hparams.n_layer_all - hparams.n_layer,
+        n_deepstack_layers=hparams.whole("n_deepstack_layers", 0, high=MAX_LAYERS) if rules.deepstack else 0,
     )
+
+
+def _traits(header: GGUFHeader, name: str, rules: Architecture) -> Traits:
+    """The traits of the architecture; M-RoPE where only some models have it shows in its sections."""
+    sections = header.metadata.get(f"{name}.rope.dimension_sections")
+    if rules.m_rope_by_sections and isinstance(sections, tuple) and all(sections[:2]):
+        return replace(rules.traits, m_rope=True)
+    return rules.traits
 
 
 def _check_names(header: GGUFHeader, n_layer: int) -> None:
@@ -96,8 +107,8 @@ def _layers(
     windows = _windows(hparams, rules)
     layers = []
     for il in range(hparams.n_layer):
-        if f"blk.{il}.attn_norm.weight" not in shapes:
-            raise ModelError("missing-tensor", f"layer {il} has no blk.{il}.attn_norm.weight", field=f"blk.{il}")
+        if not any(name.startswith(f"blk.{il}.") for name in shapes):
+            raise ModelError("missing-tensor", f"layer {il} has no tensors", field=f"blk.{il}")
         experts = n_expert if f"blk.{il}.ffn_gate_inp.weight" in shapes else 0
         layers.append(
             Layer(
@@ -109,18 +120,38 @@ def _layers(
                 n_ff=(n_ff_exp or n_ff[il]) if experts else n_ff[il],
                 n_expert=experts,
                 n_expert_used=n_expert_used[il] if experts else 0,
+                n_ff_shexp=shapes.get(f"blk.{il}.ffn_up_shexp.weight", (0, 0))[1] if experts else 0,
+                gated_shexp=f"blk.{il}.ffn_gate_inp_shexp.weight" in shapes,
+                feed_forward="gated" if experts else _feed_forward(shapes, il, n_ff[il]),
                 fused_qkv=f"blk.{il}.attn_qkv.weight" in shapes,
-                fused_gate_up=f"blk.{il}.ffn_gate.weight" not in shapes and not experts,
+                attn_norm=rules.unnamed_norms or f"blk.{il}.attn_norm.weight" in shapes,
+                ffn_norm=rules.unnamed_norms or f"blk.{il}.{rules.ffn_norm}.weight" in shapes,
+                turned=rules.has_rope(il, windows) or f"blk.{il}.attn_q_norm.weight" in shapes,
             )
         )
+    _refuse_odd_norms(layers, rules)
     return tuple(layers)
+
+
+def _refuse_odd_norms(layers: list[Layer], rules: Architecture) -> None:
+    """A block that norms one input and not the other is wired in a way that is not modelled."""
+    if rules.traits.parallel is None and any(layer.attn_norm != layer.ffn_norm for layer in layers):
+        message = "attention and feed-forward of a layer are not normed alike: how it is wired is not modelled"
+        raise ModelError("unknown-layout", message, field="model")
+
+
+def _feed_forward(shapes: dict[str, tuple[int, ...]], il: int, n_ff: int) -> Literal["gated", "fused", "plain"]:
+    if f"blk.{il}.ffn_gate.weight" in shapes:
+        return "gated"
+    up = shapes.get(f"blk.{il}.ffn_up.weight", (0, 0))
+    return "fused" if up[1] == 2 * n_ff else "plain"
 
 
 def _windows(hparams: HParams, rules: Architecture) -> tuple[int, ...]:
     """The window of each layer: an array in the file wins, then a period, then the architecture's own period."""
     window = rules.window
     n_swa = hparams.whole("attention.sliding_window", window.default or 0) if window else 0
-    if not window or not n_swa:
+    if not window or not n_swa or window.n_layer not in (None, hparams.n_layer):
         return (0,) * hparams.n_layer
     pattern = hparams.flags("attention.sliding_window_pattern")
     if pattern is None:

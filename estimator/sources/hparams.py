@@ -20,12 +20,16 @@ MAX_WIDTH: Final = 2**28
 
 
 class HParams:
-    """The keys of one architecture: ``hparams.whole("block_count")`` reads ``<architecture>.block_count``."""
+    """The keys of one architecture: ``hparams.whole("block_count")`` reads ``<architecture>.block_count``.
+
+    ``n_layer`` are the layers of the trunk; ``n_layer_all`` counts those that predict further tokens too.
+    """
 
     def __init__(self, header: GGUFHeader, architecture: str) -> None:
         self._header = header
         self._prefix = f"{architecture}."
-        self.n_layer = self.whole("block_count", low=1, high=MAX_LAYERS)
+        self.n_layer_all = self.whole("block_count", low=1, high=MAX_LAYERS)
+        self.n_layer = self.n_layer_all - self.whole("nextn_predict_layers", 0, high=self.n_layer_all - 1)
 
     def whole(self, key: str, default: int | None = None, *, low: int = 0, high: int = MAX_WIDTH) -> int:
         """A whole number.
@@ -43,7 +47,7 @@ class HParams:
     def per_layer(
         self, key: str, default: tuple[int, ...] | int | None = None, *, high: int = MAX_WIDTH
     ) -> tuple[int, ...]:
-        """One number for each layer, from an array of exactly that length or one number for all.
+        """One number for each layer of the trunk, from an array with one for every layer or one number for all.
 
         Raises:
             ModelError: it is missing and has no default, is out of range, or the array has another length.
@@ -51,13 +55,13 @@ class HParams:
         value = self._header.metadata.get(self._prefix + key)
         if isinstance(value, tuple):
             self._check_length(key, len(value))
-            return tuple(self._checked(key, item, 0, high) for item in value)
+            return tuple(self._checked(key, item, 0, high) for item in value[: self.n_layer])
         if value is None and isinstance(default, tuple):
             return default
         return (self.whole(key, default if isinstance(default, int) else None, high=high),) * self.n_layer
 
     def flags(self, key: str) -> tuple[bool, ...] | None:
-        """One flag for each layer; None where the header has no such array."""
+        """One flag for each layer of the trunk; None where the header has no such array."""
         value = self._header.metadata.get(self._prefix + key)
         if not isinstance(value, tuple):
             return None
@@ -66,10 +70,10 @@ class HParams:
         return tuple(bool(item) for item in value[: self.n_layer])
 
     def _check_length(self, key: str, length: int) -> None:
-        if length != self.n_layer:
+        if length != self.n_layer_all:
             raise ModelError(
                 "bad-array-length",
-                f"{self._prefix}{key} has {length} entries for {self.n_layer} layers",
+                f"{self._prefix}{key} has {length} entries for {self.n_layer_all} layers",
                 field=self._prefix + key,
             )
 

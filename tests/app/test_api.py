@@ -196,7 +196,7 @@ def test_devices(client: FlaskClient) -> None:
 
 def test_models(client: FlaskClient) -> None:
     answer = body(client.get("/api/v1/models"))
-    assert len(answer["models"]) == len({one["id"] for one in answer["models"]}) == 79
+    assert len(answer["models"]) == len({one["id"] for one in answer["models"]}) == 135
     assert answer["quantizations"] == list(QUANTIZATIONS)
     assert len(QUANTIZATIONS) == 11
     (known,) = (one for one in answer["models"] if one["id"] == "llama-3.1-8b-instruct")

@@ -139,3 +139,17 @@ def test_a_state_that_cannot_be_is_refused_by_the_querys_name(query: Query, fiel
     with pytest.raises(RequestError) as caught:
         answer(query)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        (Query(), ["f16", "q8_0", "q4_0"]),
+        (Query(fa=False), ["f16"]),
+        # heads of 80 do not fill blocks of 32
+        (Query(model="phi-2"), ["f16"]),
+        (Query(kv=("q8_0", "q4_0")), ["q8_0 : q4_0", "f16", "q8_0", "q4_0"]),
+    ],
+)
+def test_only_types_that_can_be_are_compared(query: Query, names: list[str]) -> None:
+    assert [alternative.name for alternative in answer(query).alternatives] == names

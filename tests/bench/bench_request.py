@@ -46,7 +46,7 @@ def main() -> int:
     page = best(lambda: client.get("/"))
     print(f"page of a state seen before: {page * 1e3:.2f} ms, {page / request:.1f} requests")
     device = [fathom.device(DEVICE)]
-    settings = fathom.Settings(n_ctx=32768, cache_type_k="q8_0", cache_type_v="q8_0")
+    settings = fathom.Settings(n_ctx=32768)
     times = {}
     for entry in entries():
         model = catalogue_model(entry.id, "Q4_K_M")

@@ -63,5 +63,5 @@ def test_two_devices_are_exact(name: str) -> None:
 
 def test_the_measurements_cover_what_is_modelled() -> None:
     assert {truth.model(name).architecture for name in truth.names()} == set(ARCHITECTURES)
-    assert sum(len(truth.whole_cases(name, n_devices=1)) for name in truth.names()) == 1416
-    assert sum(len(truth.whole_cases(name, n_devices=2)) for name in truth.names()) == 124
+    assert sum(len(truth.whole_cases(name, n_devices=1)) for name in truth.names()) == 2774
+    assert sum(len(truth.whole_cases(name, n_devices=2)) for name in truth.names()) == 201

@@ -29,7 +29,7 @@ RUNS = (
 )
 
 
-def every_layer(kinds: Sequence[int], layer_device: Sequence[int]) -> list[tuple[int, int]]:
+def every_layer(kinds: Sequence[int], layer_device: Sequence[int], n_special: int) -> list[tuple[int, int]]:
     return list(zip(kinds, layer_device, strict=False))
 
 
@@ -50,7 +50,9 @@ def compute(model: Model, settings: Settings, devices: list[Device]) -> list[tup
 @pytest.mark.parametrize("id", shapes())
 def test_some_layers_stand_for_all(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = catalogue_model(id, "Q4_K_M")
-    runs = [(settings, [device]) for settings in RUNS for device in (GENERIC, samples.device("metal"))]
+    whole_blocks = all(layer.n_embd_head_k % 32 == 0 for layer in model.kinds)
+    accepted = [settings for settings in RUNS if whole_blocks or settings.cache_type_k != "q8_0"]
+    runs = [(settings, [device]) for settings in accepted for device in (GENERIC, samples.device("metal"))]
     runs.append((Settings(n_ctx=8192), [GENERIC] * 2))
     some = [compute(model, *run) for run in runs]
     monkeypatch.setattr(graph, "representative", every_layer)

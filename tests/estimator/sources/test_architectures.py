@@ -11,22 +11,26 @@ from estimator.ggml import ElementType
 from estimator.model import PLAIN, Model, Tensor, Traits
 from estimator.sources.architectures import ARCHITECTURES, architecture
 from estimator.sources.from_gguf import model_from_header
-from estimator.sources.gguf import GGUFHeader
+from estimator.sources.gguf import GGUFHeader, Value
 
 W = 1024
+F32 = ElementType.F32
 
 
-def read(name: str, n_layer: int, **keys: Any) -> Model:
+def read(name: str, n_layer: int, *, metadata: dict[str, Any] | None = None, **keys: Any) -> Model:
+    """A model of layers that have the norms of their architecture and nothing else."""
     metadata = {
         "general.architecture": name,
         f"{name}.block_count": n_layer,
         f"{name}.context_length": 8192,
         f"{name}.embedding_length": 256,
         f"{name}.attention.head_count": 4,
+        **(metadata or {}),
         **{f"{name}.attention.{key}": value for key, value in keys.items()},
     }
     tensors = [Tensor("token_embd.weight", (256, 10), ElementType.F16)]
-    tensors += [Tensor(f"blk.{il}.attn_norm.weight", (256,), ElementType.F32) for il in range(n_layer)]
+    norms = ("attn_norm", ARCHITECTURES[name].ffn_norm)
+    tensors += [Tensor(f"blk.{il}.{norm}.weight", (256,), ElementType.F32) for il in range(n_layer) for norm in norms]
     return model_from_header(GGUFHeader(3, True, 32, metadata, {}, tuple(tensors), 0))
 
 
@@ -80,13 +84,73 @@ def test_bad_windows(keys: dict[str, int]) -> None:
     assert caught.value.code == "bad-value"
 
 
+@pytest.mark.parametrize(
+    ("name", "traits"),
+    [
+        ("llama", PLAIN),
+        ("gemma3", Traits(scaled_embedding_rows=True)),
+        ("gpt-oss", Traits(expert_weights="softmax")),
+        ("qwen2moe", Traits(expert_weights="plain")),
+        ("starcoder2", Traits(layer_norm=True)),
+        ("phi2", Traits(layer_norm=True, parallel="attention")),
+        ("command-r", Traits(layer_norm=True, parallel="feed_forward")),
+        ("qwen3vl", Traits(m_rope=True)),
+    ],
+)
+def test_traits(name: str, traits: Traits) -> None:
+    assert read(name, 1).traits == traits
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_traits(name: str) -> None:
-    traits = {
-        "gemma3": Traits(scaled_embedding_rows=True),
-        "gpt-oss": Traits(normalized_expert_weights=False),
-    }
-    assert read(name, 1).traits == traits.get(name, PLAIN)
+def test_every_architecture_reads_a_model_of_nothing_but_norms(name: str) -> None:
+    found = read(name, 2)
+    assert (found.architecture, found.n_layer, found.n_layer_all) == (name, 2, 2)
+    assert all(layer.attn_norm and layer.ffn_norm for layer in found.layers)
+
+
+@pytest.mark.parametrize(
+    ("sections", "m_rope"), [((16, 24, 24, 0), True), ((0, 0, 0, 0), False), ((16, 0, 0, 0), False), (None, False)]
+)
+def test_m_rope_by_sections(sections: tuple[int, ...] | None, m_rope: bool) -> None:
+    metadata = {} if sections is None else {"glm4.rope.dimension_sections": sections}
+    assert read("glm4", 1, metadata=metadata).traits.m_rope is m_rope
+
+
+def test_layers_without_rope() -> None:
+    assert [layer.turned for layer in read("smollm3", 8).layers] == [True, True, True, False] * 2
+    assert [layer.turned for layer in read("cohere2", 4, sliding_window=W).layers] == [True, True, True, False]
+    assert [layer.turned for layer in read("cohere2", 4).layers] == [True] * 4
+
+
+def test_windows_of_one_size_only() -> None:
+    assert windows("exaone4", 30, sliding_window=W) == [0] * 30
+    assert windows("exaone4", 64)[:4] == [4096, 4096, 4096, 0]
+
+
+def test_layers_that_predict_further_tokens_are_not_of_the_trunk() -> None:
+    found = read("glm4moe", 5, metadata={"glm4moe.nextn_predict_layers": 1})
+    assert (found.n_layer, found.n_layer_all, found.n_nextn_layers) == (4, 5, 1)
+
+
+def test_deepstack() -> None:
+    metadata = {"qwen3vl.n_deepstack_layers": 3, "llama.n_deepstack_layers": 3}
+    assert read("qwen3vl", 4, metadata=metadata).n_deepstack_layers == 3
+    assert read("llama", 4, metadata=metadata).n_deepstack_layers == 0
+
+
+def test_one_norm_of_two_is_refused() -> None:
+    tensors = (Tensor("token_embd.weight", (256, 10), ElementType.F16), Tensor("blk.0.attn_norm.weight", (256,), F32))
+    keys = {"block_count": 1, "context_length": 1, "embedding_length": 256, "attention.head_count": 4}
+    for name, refused in (("stablelm", True), ("phi2", False)):
+        metadata: dict[str, Value] = {f"{name}.{key}": value for key, value in keys.items()}
+        metadata["general.architecture"] = name
+        header = GGUFHeader(3, True, 32, metadata, {}, tensors, 0)
+        if not refused:
+            assert not model_from_header(header).layers[0].ffn_norm
+            continue
+        with pytest.raises(ModelError) as caught:
+            model_from_header(header)
+        assert caught.value.code == "unknown-layout"
 
 
 def test_an_unknown_one() -> None:
