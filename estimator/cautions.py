@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from estimator.ggml import ElementType
+from estimator.ggml import ElementType, block_elements, is_quantized
+from estimator.sources.quantize_rules import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +31,31 @@ class Caution(NamedTuple):
 
 def cautions(model: Model, settings: Settings, context: Context, devices: Sequence[Device]) -> tuple[Caution, ...]:
     """Everything worth saying about running ``model`` so."""
-    return (*_about_context(model, settings, context), *_about_attention(model, context, devices), *_about(devices))
+    return (
+        *_about_weights(model),
+        *_about_context(model, settings, context),
+        *_about_attention(model, context, devices),
+        *_about(devices),
+    )
+
+
+def _about_weights(model: Model) -> Iterator[Caution]:
+    quantized = [tensor for tensor in model.tensors if is_quantized(tensor.type)]
+    base = BASE.get(model.file_type or "")
+    if model.file_type == "MXFP4_MOE" and all(tensor.type is not ElementType.MXFP4 for tensor in quantized):
+        yield Caution(
+            "no-experts-for-mxfp4", "MXFP4_MOE narrows experts only; this model has none, so it takes 8 bits."
+        )
+    elif base is not None:
+        block = block_elements(base)
+        wider = [tensor for tensor in quantized if tensor.shape[0] % block]
+        if 2 * sum(tensor.n_bytes for tensor in wider) > model.weights_bytes:
+            choice = " MXFP4_MOE keeps the experts at 4 bits." if any(layer.n_expert for layer in model.layers) else ""
+            yield Caution(
+                "wider-weights",
+                f"Rows of {wider[0].shape[0]:,} do not fill the {block}-element blocks of {model.file_type}: "
+                f"llama-quantize stores most of this model in wider types than the name says.{choice}",
+            )
 
 
 def _about_context(model: Model, settings: Settings, context: Context) -> Iterator[Caution]:

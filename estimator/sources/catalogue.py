@@ -29,6 +29,7 @@ QUANTIZATIONS: Final = (
     "Q4_K_M",
     "Q4_K_S",
     "Q4_0",
+    "MXFP4_MOE",
     "IQ4_XS",
     "Q3_K_M",
     "Q2_K",

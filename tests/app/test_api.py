@@ -198,7 +198,7 @@ def test_models(client: FlaskClient) -> None:
     answer = body(client.get("/api/v1/models"))
     assert len(answer["models"]) == len({one["id"] for one in answer["models"]}) == 135
     assert answer["quantizations"] == list(QUANTIZATIONS)
-    assert len(QUANTIZATIONS) == 11
+    assert len(QUANTIZATIONS) == 12
     (known,) = (one for one in answer["models"] if one["id"] == "llama-3.1-8b-instruct")
     assert (known["family"], known["parameters"], known["context_length"]) == ("Llama", 8_030_261_248, 131_072)
 

@@ -12,6 +12,7 @@ from estimator.devices import device
 from estimator.estimate import estimate
 from estimator.memory.context import resolve
 from estimator.settings import Settings
+from estimator.sources.catalogue import catalogue_model
 from tests.estimator import samples
 
 if TYPE_CHECKING:
@@ -168,3 +169,24 @@ def test_an_estimate_carries_them() -> None:
         "metal-mixed-kv-types",
     ]
     assert all(caution.text.endswith(".") for caution in warnings)
+
+
+@pytest.mark.parametrize(
+    ("id", "quantization", "expected"),
+    [
+        ("llama-3.1-8b-instruct", "Q4_K_M", []),
+        ("gpt-oss-20b", "MXFP4_MOE", []),
+        ("gpt-oss-20b", "Q4_K_M", ["wider-weights"]),
+        ("qwen2.5-0.5b-instruct", "Q4_K_M", ["wider-weights"]),
+        ("qwen2.5-72b-instruct", "Q4_K_M", []),  # only ffn_down
+        ("gpt-oss-20b", "BF16", []),
+        ("llama-3.1-8b-instruct", "MXFP4_MOE", ["no-experts-for-mxfp4"]),
+    ],
+)
+def test_a_quantization_that_is_not_what_its_name_says(id: str, quantization: str, expected: list[str]) -> None:
+    model = catalogue_model(id, quantization)
+    settings = Settings(n_ctx=4096, n_parallel=1)
+    found = cautions(model, settings, resolve(model, settings), (SEEN,))
+    assert [caution.code for caution in found] == expected
+    if expected == ["wider-weights"]:
+        assert ("MXFP4_MOE" in found[0].text) == (id == "gpt-oss-20b")
