@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement
 
-.PHONY: run test check bench format lock clean
+.PHONY: run test check bench accuracy format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/gunicorn --bind 127.0.0.1:$(PORT) --workers 2 --limit-request-line 8190 --no-control-socket 'app:create_app()'
@@ -22,6 +22,9 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.bench_scan
 	$(BIN)/python -m tests.bench.bench_request
+
+accuracy: $(VENV)/.dev
+	$(BIN)/python -m tests.accuracy
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from estimator.devices import GENERIC
 from estimator.errors import SettingsError
-from estimator.estimate import Estimate, Share, estimate
+from estimator.estimate import Estimate, estimate
 from estimator.sources.architectures import ARCHITECTURES
 from tests.estimator import truth
 
@@ -34,16 +34,11 @@ def differences(case: Case, found: Estimate | SettingsError) -> Iterator[str]:
         return
     if found.context.n_ctx != breakdown["n_ctx"]:
         yield f"{case.text}: n_ctx {found.context.n_ctx} is not {breakdown['n_ctx']}"
-    pairs: list[tuple[Share, dict[str, Any]]] = [
-        *zip(found.devices, breakdown["devices"], strict=True),
-        (found.host, breakdown["host"]),
-    ]
-    for share, wanted in pairs:
-        sizes = {"model": share.weights, "context": share.kv_cache + share.recurrent_state, "compute": share.compute}
-        for kind, size in sizes.items():
-            off = size - wanted[kind]
-            if off:
-                yield f"{case.text}: {share.label} {kind} {size:,} is not {wanted[kind]:,} ({off:+,})"
+    for figure in truth.figures(case, found):
+        off = figure.found - figure.measured
+        if off:
+            yield f"{case.text}: {figure.share} {figure.kind} {figure.found:,} is not {figure.measured:,} ({off:+,})"
+    for share in (*found.devices, found.host):
         if share.overhead:
             yield f"{case.text}: {share.label} has an overhead of {share.overhead:,}"
 

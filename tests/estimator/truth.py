@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from estimator.settings import Settings
 from estimator.sources.architectures import ARCHITECTURES
@@ -16,8 +16,9 @@ from estimator.sources.compact import unpack
 from estimator.sources.from_gguf import model_from_header
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from estimator.estimate import Estimate
     from estimator.model import Model
 
 DATA: Final = Path(__file__).parents[1] / "data" / "truth"
@@ -69,6 +70,24 @@ class Case:
         )
 
 
+class Figure(NamedTuple):
+    """One size in bytes: as estimated and as measured. ``kind`` is llama.cpp's: model, context or compute."""
+
+    share: str
+    kind: str
+    found: int
+    measured: int
+
+
+def figures(case: Case, found: Estimate) -> Iterator[Figure]:
+    """All sizes of a case that llama.cpp answered, device by device and then the host."""
+    measured = (*case.breakdown["devices"], case.breakdown["host"])
+    for share, wanted in zip((*found.devices, found.host), measured, strict=True):
+        yield Figure(share.label, "model", share.weights, wanted["model"])
+        yield Figure(share.label, "context", share.kv_cache + share.recurrent_state, wanted["context"])
+        yield Figure(share.label, "compute", share.compute, wanted["compute"])
+
+
 @cache
 def _cases() -> Mapping[str, tuple[Case, ...]]:
     found: dict[str, list[Case]] = {}
@@ -92,6 +111,11 @@ def _tiny() -> Mapping[str, Mapping[str, Any]]:
 def names() -> tuple[str, ...]:
     """All measured models whose architecture has a reading rule: the bundled ones, and a tiny one an architecture."""
     return (*(entry.id for entry in entries()), *_tiny())
+
+
+def all_cases() -> Mapping[str, tuple[Case, ...]]:
+    """Everything that was measured, by model: also what the memory model does not answer yet."""
+    return _cases()
 
 
 def whole_cases(name: str, n_devices: int) -> tuple[Case, ...]:
