@@ -70,7 +70,4 @@ def _experts(graph: Builder, layer: Layer, normed: Node, n_rows: int) -> Node:
     activated = graph.add(width, gate, up)
     down = graph.add(n_rows * n_used * graph.row, activated, order, scratch=extra)
     weighted = graph.add(down.size, down, weights, inplace=True)
-    cur = graph.add(n_rows * graph.row, weighted, weighted)
-    for _ in range(n_used - 2):
-        cur = graph.add(cur.size, cur, weighted, inplace=True)
-    return cur
+    return graph.add(n_rows * graph.row, weighted)  # the sum: each further expert is added in place
