@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pages = Blueprint("pages", __name__)
 
-BACKENDS: Final = {"cuda": "NVIDIA (CUDA)", "rocm": "AMD (ROCm)", "metal": "Apple (Metal)"}
+HEADINGS: Final = {"cuda": "NVIDIA (CUDA)", "rocm": "AMD (ROCm)", "metal": "Apple (Metal)"}
 UBATCHES: Final = (128, 256, 512, 1024, 2048)
 SLOTS: Final = (1, 2, 4, 8)
 CONTEXTS: Final = (4096, 8192, 16384, 32768, 65536, 131072, 262144)
@@ -148,7 +148,7 @@ def _model_groups() -> tuple[Group, ...]:
 def _device_groups() -> tuple[Group, ...]:
     groups: dict[str, list[Option]] = {}
     for device in devices():
-        heading = f"{BACKENDS[device.backend]}: {device.form_factor or 'other'}"
+        heading = f"{HEADINGS[device.backend]}: {device.form_factor or 'other'}"
         groups.setdefault(heading, []).append(Option(device.id, text.device_name(device)))
     groups["No device"] = [Option("generic", "Generic device, no limit")]
     return tuple(Group(heading, tuple(options)) for heading, options in groups.items())

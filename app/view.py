@@ -46,14 +46,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A K/V type, and how far it gets. ``cache`` is bytes at the context that was asked for."""
+    """A pair of K and V types, and how far it gets; ``cache`` and ``total`` are bytes at the context asked for."""
 
-    name: str
+    kv: tuple[str, str]
     query: str
     chosen: bool
     max_context: int
     cache: int
     total: int
+
+    @property
+    def name(self) -> str:
+        return " : ".join(dict.fromkeys(self.kv))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ def _alternative(query: Query, pair: tuple[str, str]) -> Alternative:
     model, settings, devices = checked(other)
     now = estimate(model, settings, devices)
     return Alternative(
-        name=pair[0] if pair[0] == pair[1] else f"{pair[0]} : {pair[1]}",
+        kv=pair,
         query=other.canonical(),
         chosen=pair == query.kv,
         max_context=max_context(model, settings, devices),
@@ -167,8 +171,7 @@ def _alternative(query: Query, pair: tuple[str, str]) -> Alternative:
 def _curve_of(query: Query, alternative: Alternative, points: list[Point]) -> list[Point]:
     if alternative.chosen:
         return points
-    pair = tuple(alternative.name.split(" : "))
-    model, settings, devices = checked(replace(query, kv=(pair[0], pair[-1])))
+    model, settings, devices = checked(replace(query, kv=alternative.kv))
     return list(curve(model, settings, devices, points[-1].n_ctx))
 
 

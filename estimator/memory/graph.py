@@ -1,9 +1,9 @@
 """llama.cpp's worst-case graph of a transformer, as far as its memory goes.
 
-The graph is the one of src/models/{llama,qwen2,qwen3,qwen3moe,phi3,gemma2,gemma3,openai-moe}.cpp and llama-graph.cpp
-(b11434), reserved for ``n_tokens`` rows over a full cache (llama-context.cpp, ``sched_reserve``). Only what needs
-memory of its own is kept: a view, and an operation that overwrites its source, such as a bias or a norm of a result
-that nobody else reads, adds nothing.
+The graph is that of llama-graph.cpp and the file in src/models of each architecture that has an entry in
+``estimator.sources.architectures`` (b11434), reserved for ``n_tokens`` rows over a full cache (llama-context.cpp,
+``sched_reserve``). Only what needs memory of its own is kept: a view, and an operation that overwrites its source, such
+as a bias or a norm of a result that nobody else reads, adds nothing.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def figures(case: Case, found: Estimate) -> Iterator[Figure]:
 
 
 @cache
-def _cases() -> Mapping[str, tuple[Case, ...]]:
+def all_cases() -> Mapping[str, tuple[Case, ...]]:
+    """Everything that was measured, by model: also what the memory model does not answer yet."""
     found: dict[str, list[Case]] = {}
     for name in ("models", "archs"):
         with gzip.open(DATA / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
@@ -113,14 +114,9 @@ def names() -> tuple[str, ...]:
     return (*(entry.id for entry in entries()), *_tiny())
 
 
-def all_cases() -> Mapping[str, tuple[Case, ...]]:
-    """Everything that was measured, by model: also what the memory model does not answer yet."""
-    return _cases()
-
-
 def whole_cases(name: str, n_devices: int) -> tuple[Case, ...]:
     """What was measured of a model with all of it on so many devices."""
-    return tuple(case for case in _cases()[name] if case.is_whole and case.n_devices == n_devices)
+    return tuple(case for case in all_cases()[name] if case.is_whole and case.n_devices == n_devices)
 
 
 @cache

@@ -35,8 +35,8 @@ def with_tensors(*tensors: bytes) -> bytes:
 
 
 REFUSED = [
-    ("other magic", b"XXXX", "not-gguf"),
-    ("other magic, one byte", b"X", "not-gguf"),
+    ("a zip archive", b"PK\x03\x04", "not-gguf"),
+    ("a zip archive, one byte", b"P", "not-gguf"),
     ("older magic", b"ggml" + small()[4:], "not-gguf"),
     ("reversed magic", b"FUGG" + small()[4:], "not-gguf"),
     ("version 0", GGUFBytes(version=0).header(), "unsupported-version"),
