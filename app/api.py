@@ -12,6 +12,7 @@ from app.errors import RequestError
 from app.openapi import document
 from app.query import Query, as_bad_request, checked, parse, texts
 from estimator import devices, estimate, max_context, read_gguf
+from estimator.accuracy import band
 from estimator.errors import FathomError, IncompleteHeaderError
 from estimator.ggml import CACHE_TYPES, block_elements, cache_type, row_bytes
 from estimator.sources.catalogue import QUANTIZATIONS, entries
@@ -141,6 +142,7 @@ def _estimate_body(query: Query, model: Model, used: Sequence[Device], now: Esti
     page = url_for("pages.index", _external=True)
     own = url_for("api.api_estimate", _external=True)
     suffix = f"?{query.canonical()}" if query.canonical() else ""
+    measured = band(model, query.settings(), len(used))
     return {
         "model": {"id": query.model, **model_body(model)},
         "settings": _settings_body(query, now),
@@ -150,6 +152,7 @@ def _estimate_body(query: Query, model: Model, used: Sequence[Device], now: Esti
         "max_context": deepest,
         "lines": [asdict(line) for line in now.lines],
         "warnings": [warning._asdict() for warning in now.warnings],
+        "accuracy": measured._asdict() if measured else None,
         "links": {"page": page + suffix, "self": own + suffix},
     }
 
@@ -204,6 +207,8 @@ def _settings_body(query: Query, now: Estimate) -> dict[str, Any]:
         "swa_full": context.swa_full,
         "n_outputs": context.n_outputs,
         "n_gpu_layers": query.ngl,
+        "offload_kqv": context.offload_kqv,
+        "cpu_tensors": query.settings().cpu_tensors,
     }
 
 

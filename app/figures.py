@@ -18,6 +18,7 @@ STACK: Final = (
     ("weights", "Weights"),
     ("overhead", "Overhead"),
     ("compute", "Compute buffer"),
+    ("recurrent_state", "Recurrent state"),
     ("kv_cache", "K/V cache"),
 )
 """What is stacked, from the bottom: what does not grow with the context first."""
@@ -41,6 +42,7 @@ def stacked(points: Sequence[Point], capacity: int | None, max_context: int, n_c
             "meta": kind,
         }
         for kind, name in STACK
+        if kind != "recurrent_state" or any(share.recurrent_state for share in shares)
     ]
     traces.append(_line("Total", "total", contexts, [share.total for share in shares]))
     if capacity is not None:

@@ -24,6 +24,9 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "ub": ("Tokens of a physical batch (n_ubatch).", TEXT),
     "np": ("Slots (n_parallel), or auto: the program's own number.", TEXT),
     "ngl": ("Layers on devices (n_gpu_layers), or all.", TEXT),
+    "ncmoe": ("The first layers whose experts stay in system memory (--n-cpu-moe), or all (--cpu-moe).", TEXT),
+    "ncffn": ("The first layers whose dense feed-forward stays in system memory (--n-cpu-ffn).", TEXT),
+    "kvo": ("The cache on devices (--kv-offload) or in system memory.", {"type": "string", "enum": ["on", "off"]}),
     "device": (
         "A device; repeat it for several that share the layers. See /api/v1/devices.",
         {"type": "array", "items": TEXT, "maxItems": MAX_DEVICES},
@@ -106,9 +109,20 @@ def _estimate_schema() -> Schema:
         "max_context": {"type": "integer", "description": "tokens; 0 if none fits"},
         "lines": {"type": "array", "items": {"type": "object"}},
         "warnings": {"type": "array", "items": {"type": "object"}},
+        "accuracy": _accuracy_schema(),
         "links": {"type": "object"},
     }
     return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _accuracy_schema() -> Schema:
+    """The measurements behind estimates of this kind."""
+    properties: dict[str, Schema] = {name: {"type": "integer", "minimum": 0} for name in ("cases", "exact", "near")}
+    properties["worst"] = {
+        "type": "number",
+        "description": "largest difference of a size, a fraction of the total",
+    }
+    return {"type": ["object", "null"], "properties": properties, "required": list(properties)}
 
 
 def _share_schema() -> Schema:

@@ -13,12 +13,15 @@ from app.errors import RequestError
 from app.query import Query, parse, texts
 from app.view import Result, answer
 from estimator import devices
+from estimator.accuracy import PLACEMENTS, bands, total
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS, entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from estimator.accuracy import Band
 
 pages = Blueprint("pages", __name__)
 
@@ -101,6 +104,24 @@ def index() -> tuple[str, int]:
         error=None,
     )
     return _render(page), 200
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One line of the report on accuracy."""
+
+    architecture: str
+    where: str
+    band: Band
+
+
+@pages.get("/accuracy")
+def accuracy() -> str:
+    """How near the estimates were to llama.cpp's own breakdowns."""
+    rows = [
+        Measured(name, PLACEMENTS[where], band) for name, places in bands().items() for where, band in places.items()
+    ]
+    return render_template("accuracy.html", rows=rows, total=total(row.band for row in rows))
 
 
 def _present(values: list[str]) -> list[str]:

@@ -9,11 +9,12 @@ from urllib.parse import urlencode
 
 from app.errors import RequestError
 from estimator import Device, Settings, device, with_wired_limit
-from estimator.engines.llama_cpp import PROGRAMS, Program, program
+from estimator.engines.llama_cpp import PROGRAMS, Program, kept_on_cpu, program
 from estimator.errors import FathomError
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS, catalogue_model
+from estimator.sources.hparams import MAX_LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ FIELD_OF: Final = {
     "n_ubatch": "ub",
     "n_parallel": "np",
     "n_gpu_layers": "ngl",
+    "cpu_tensors": "ncmoe",
 }
 """The query's name of a setting of the core."""
 
@@ -42,7 +44,9 @@ class Query:
     """Everything that a page shows follows from this. The fields are the query's names, with their defaults.
 
     ``ctx`` 0 is the length that the model was trained for, ``np`` -1 the program's own number of slots,
-    ``ngl`` -1 all layers, ``wired`` 0 the default of macOS (MiB otherwise).
+    ``ngl`` -1 all layers, ``ncmoe`` the first layers whose experts stay in system memory (-1 all) and ``ncffn`` those
+    whose dense feed-forward does, ``kvo`` whether the cache is on devices, ``wired`` 0 the default of macOS (MiB
+    otherwise).
     """
 
     model: str = "llama-3.1-8b-instruct"
@@ -53,6 +57,9 @@ class Query:
     ub: int = 512
     np: int = -1
     ngl: int = -1
+    ncmoe: int = 0
+    ncffn: int = 0
+    kvo: bool = True
     device: tuple[str, ...] = ("rtx-4090",)
     wired: int = 0
     engine: str = PROGRAMS[0].id
@@ -85,6 +92,8 @@ class Query:
             cache_type_v=self.kv[1],
             flash_attn=self.fa,
             n_gpu_layers=self.ngl,
+            cpu_tensors=kept_on_cpu(self.ncmoe, self.ncffn),
+            offload_kqv=self.kvo,
             **given,
         )
 
@@ -118,9 +127,9 @@ def texts(name: str, value: Any) -> list[str]:
         return list(value)
     if name == "kv":
         return [value[0] if value[0] == value[1] else ":".join(value)]
-    if name == "fa":
+    if name in ("fa", "kvo"):
         return ["on" if value else "off"]
-    words = {"ctx": {0: "auto"}, "np": {-1: "auto"}, "ngl": {-1: "all"}}
+    words = {"ctx": {0: "auto"}, "np": {-1: "auto"}, "ngl": {-1: "all"}, "ncmoe": {-1: "all"}}
     return [words.get(name, {}).get(value, str(value))]
 
 
@@ -200,6 +209,20 @@ def _whole(name: str, word: str | None = None, meaning: int = 0) -> Callable[[st
     return parse_whole
 
 
+def _layers(name: str, word: str | None = None, meaning: int = 0) -> Callable[[str], int]:
+    """A parser of a number of layers, bounded before a pattern is made of it."""
+    parse_whole = _whole(name, word, meaning)
+
+    def parse_layers(text: str) -> int:
+        value = parse_whole(text)
+        if value > MAX_LAYERS:
+            allowed = f"a whole number from 0 to {MAX_LAYERS}" + (f", or {word}" if word else "")
+            raise RequestError("out-of-range", name, f"{name} is {value}; it must be {allowed}", allowed)
+        return value
+
+    return parse_layers
+
+
 def _pair(text: str) -> tuple[str, str]:
     sides = text.lower().split(":")
     if len(sides) > 2 or any(side not in CACHE_TYPES for side in sides):
@@ -210,11 +233,15 @@ def _pair(text: str) -> tuple[str, str]:
     return sides[0], sides[-1]
 
 
-def _switch(text: str) -> bool:
+def _switch(name: str) -> Callable[[str], bool]:
     words = {"on": True, "1": True, "off": False, "0": False}
-    if text.lower() not in words:
-        raise RequestError("not-a-switch", "fa", f"fa is {_shown(text)}; it must be on or off", ("on", "off"))
-    return words[text.lower()]
+
+    def parse_switch(text: str) -> bool:
+        if text.lower() not in words:
+            raise RequestError("not-a-switch", name, f"{name} is {_shown(text)}; it must be on or off", ("on", "off"))
+        return words[text.lower()]
+
+    return parse_switch
 
 
 def _quantization(text: str) -> str:
@@ -238,10 +265,13 @@ _PARSERS: Final = {
     "quant": _quantization,
     "ctx": _whole("ctx", "auto", 0),
     "kv": _pair,
-    "fa": _switch,
+    "fa": _switch("fa"),
     "ub": _whole("ub"),
     "np": _whole("np", "auto", -1),
     "ngl": _whole("ngl", "all", -1),
+    "ncmoe": _layers("ncmoe", "all", -1),
+    "ncffn": _layers("ncffn"),
+    "kvo": _switch("kvo"),
     "wired": _whole("wired"),
     "engine": _engine,
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from estimator import Device
+    from estimator.accuracy import Band
 
 GIB: Final = 2**30
 MIB: Final = 2**20
@@ -40,6 +41,16 @@ def device_name(device: Device) -> str:
     if device.nominal_gib is None or re.search(r"\d\s?GB", name):
         return name
     return f"{name} {device.nominal_gib} GB"
+
+
+def accuracy(band: Band, architecture: str, where: str) -> str:
+    """What measurements say about estimates of a kind, as a sentence."""
+    count = f"{band.cases:,} runs" if band.cases > 1 else "One run"
+    runs = f"{count} of {architecture} models {where} measured with llama.cpp itself"
+    if band.exact == band.cases:
+        return f"{runs}: every size is equal to the byte."
+    off = "0.01 %" if band.worst < 0.0001 else f"more than {100 * band.worst:.2f} %"
+    return f"{runs}: {band.exact:,} equal to the byte, no size off by {off} of the total."
 
 
 def with_article(name: str) -> str:

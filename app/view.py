@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from app import figures, text
 from app.query import Query, as_bad_request, checked
 from estimator import Estimate, Point, curve, estimate, max_context
+from estimator.accuracy import PLACEMENTS, band, placement
 from estimator.errors import FathomError, SettingsError
 from estimator.fit import STEP
 from estimator.memory.context import resolve
@@ -75,10 +76,21 @@ class Result:
     alternatives: list[Alternative]
     figure: dict[str, Any]
     types_figure: dict[str, Any] | None
+    accuracy: str
 
     @property
     def lines(self) -> Sequence[Line]:
         return self.estimate.lines
+
+    @property
+    def has_cache(self) -> bool:
+        """Whether any layer keeps keys and values: encoders and pure state spaces do not."""
+        return any(line.kind == "kv_cache" for line in self.lines)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether any layer keeps recurrent state."""
+        return any(line.kind == "recurrent_state" for line in self.lines)
 
     @property
     def warnings(self) -> Sequence[Caution]:
@@ -122,7 +134,20 @@ def answer(query: Query) -> Result:
         alternatives=alternatives,
         figure=figure,
         types_figure=types_figure,
+        accuracy=_accuracy(model, settings, devices),
     )
+
+
+def _accuracy(model: Model, settings: Settings, devices: Sequence[Device]) -> str:
+    """How near estimates of this kind were to what llama.cpp says, and what that leaves out."""
+    found = band(model, settings, len(devices))
+    if found is None:
+        return "No run of this kind was measured."
+    where = PLACEMENTS[placement(model, settings, len(devices))]
+    said = text.accuracy(found, model.architecture, where)
+    if all(device.backend == "generic" for device in devices):
+        return said
+    return f"{said} What a driver and its kernels add is modelled."
 
 
 def _end(model: Model, settings: Settings, deepest: int) -> int:

@@ -28,11 +28,14 @@ class Backend:
         alignment: bytes; every tensor in a buffer takes a multiple of it (ggml-backend.cpp:71).
         row_padding: elements; the last row of a quantized tensor is followed by room up to a multiple of it,
             so that kernels may read beyond the end. 1 = none.
+        fetches: which operations with a weight in host memory it computes nevertheless when there are enough rows, with
+            a copy of the weight in its compute buffer (``offload_op``).
     """
 
     name: BackendName
     alignment: int
     row_padding: int
+    fetches: Literal["nothing", "products", "everything"] = "nothing"
 
     def alloc_size(self, element_type: ElementType, ne0: int, n_rows: int) -> int:
         """Bytes that a contiguous tensor of ``n_rows`` rows of ``ne0`` elements takes in a buffer, padding included.
@@ -49,10 +52,12 @@ class Backend:
 BACKENDS: Final[Mapping[BackendName, Backend]] = MappingProxyType(
     {
         # ggml-cuda.cu:897-918 (get_alignment, get_alloc_size); common.cuh:186 (MATRIX_ROW_PADDING)
-        "cuda": Backend("cuda", alignment=128, row_padding=512),
-        "rocm": Backend("rocm", alignment=128, row_padding=512),
+        # ggml-cuda.cu:5735-5758 (offload_op)
+        "cuda": Backend("cuda", alignment=128, row_padding=512, fetches="everything"),
+        "rocm": Backend("rocm", alignment=128, row_padding=512, fetches="everything"),
         # ggml-metal.cpp:206-248 (get_alloc_size), 269, 347, 425 (alignment of shared, private and mapped buffers)
-        "metal": Backend("metal", alignment=32, row_padding=1),
+        # ggml-metal.cpp:780-786 (offload_op)
+        "metal": Backend("metal", alignment=32, row_padding=1, fetches="products"),
         # ggml-impl.h:44 (TENSOR_ALIGNMENT); ggml-backend.cpp:2614
         "generic": Backend("generic", alignment=32, row_padding=1),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from estimator.ggml import ElementType, block_elements, is_quantized
@@ -32,11 +33,16 @@ class Caution(NamedTuple):
 def cautions(model: Model, settings: Settings, context: Context, devices: Sequence[Device]) -> tuple[Caution, ...]:
     """Everything worth saying about running ``model`` so."""
     return (
-        *_about_weights(model),
+        *_of_weights(model),
         *_about_context(model, settings, context),
         *_about_attention(model, context, devices),
         *_about(devices),
     )
+
+
+@lru_cache(maxsize=256)
+def _of_weights(model: Model) -> tuple[Caution, ...]:
+    return tuple(_about_weights(model))
 
 
 def _about_weights(model: Model) -> Iterator[Caution]:
@@ -95,7 +101,7 @@ def _about_attention(model: Model, context: Context, devices: Sequence[Device]) 
             "slower. q4_0 takes the same memory.",
         )
     known = {"cuda": CUDA_HEAD_SIZES, "rocm": CUDA_HEAD_SIZES, "metal": METAL_HEAD_SIZES}
-    sizes = {layer.n_embd_head_k for layer in model.layers}
+    sizes = {layer.n_embd_head_k for layer in model.kinds}
     for backend in sorted(backends & known.keys()):
         if odd := sorted(sizes - known[backend]):
             yield Caution(

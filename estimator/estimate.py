@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Final, Literal
 from estimator.backends import BACKENDS
 from estimator.cautions import Caution, cautions
 from estimator.errors import DeviceError
+from estimator.memory.alloc import HOST as ON_HOST
+from estimator.memory.builder import Target
 from estimator.memory.cache import cache_parts
 from estimator.memory.context import Context, resolve
-from estimator.memory.graph import Buffers, Target, compute_buffers
+from estimator.memory.graph import Buffers, compute_buffers
 from estimator.memory.overhead import overhead
-from estimator.memory.placement import layer_devices
+from estimator.memory.placement import places
 from estimator.memory.scratch import scratch
-from estimator.memory.weights import mapped_besides, weights
+from estimator.memory.state import state_parts
+from estimator.memory.weights import Weights, mapped_besides, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from estimator.backends import Backend
     from estimator.devices import Device
+    from estimator.memory.placement import Places
     from estimator.model import Model
     from estimator.settings import Settings
 
@@ -115,9 +120,9 @@ def estimate(model: Model, settings: Settings, devices: Sequence[Device]) -> Est
         max((device.capacity or 1) - sum(line.bytes for line in lines), 1)
         for device, lines in zip(devices, overheads, strict=True)
     ]
-    placed = layer_devices(model, settings, free)
-    lines = [*_weights(model, devices, labels, placed), *_cache(model, context, labels, placed)]
-    targets = [Target(scratch(device.backend), BACKENDS[device.backend].alignment) for device in devices]
+    placed = places(model, settings, free)
+    lines = [*_weights(model, settings, devices, labels, placed), *_cache(model, context, labels, placed)]
+    targets = [_target(BACKENDS[device.backend]) for device in devices]
     buffers = compute_buffers(model, context, targets, placed)
     lines += _compute(context, devices, labels, buffers)
     for label, costs in zip(labels, overheads, strict=True):
@@ -134,6 +139,10 @@ def estimate(model: Model, settings: Settings, devices: Sequence[Device]) -> Est
     )
 
 
+def _target(backend: Backend) -> Target:
+    return Target(scratch(backend.name), backend.alignment, backend.fetches, is_real=backend.name != "generic")
+
+
 def _labels(devices: Sequence[Device]) -> list[str]:
     ids = [device.id for device in devices]
     return [id if (n := ids[: i + 1].count(id)) == 1 else f"{id}#{n}" for i, id in enumerate(ids)]
@@ -147,35 +156,58 @@ def _share(id: str, label: str, name: str, capacity: int | None, lines: Sequence
     return Share(id=id, label=label, name=name, capacity=capacity, holes=holes, **sums)
 
 
-def _weights(model: Model, devices: Sequence[Device], labels: Sequence[str], placed: Sequence[int]) -> Iterator[Line]:
+def _weights(
+    model: Model, settings: Settings, devices: Sequence[Device], labels: Sequence[str], placed: Places
+) -> Iterator[Line]:
+    pattern = settings.cpu_tensors
     for index, (device, label) in enumerate(zip(devices, labels, strict=True)):
-        parts = weights(model, device.backend)
-        held = [il for il in range(model.n_layer) if placed[il] == index]
+        parts = weights(model, device.backend, pattern)
         align = f"each tensor padded to {BACKENDS[device.backend].alignment} B"
-        if held:
-            yield Line(
-                label,
-                "weights",
-                f"{len(held)} of {model.n_layer} layers",
-                sum(parts.layers[il] for il in held) + parts.shared,
-                "exact",
-                f"all tensors of layers {held[0]} to {held[-1]}, {align}",
-            )
-        if placed[-1] == index:
-            tied = " with a copy of the tied embedding" if model.has_tied_output else ""
-            yield Line(label, "weights", "Output layer", parts.output, "exact", f"output tensors{tied}, {align}")
-        if device.backend == "metal" and held and (besides := mapped_besides(model)):
+        yield from _layer_weights(model, label, parts, placed, index, align)
+        if device.backend == "metal" and placed.holds(index) and (besides := mapped_besides(model)):
             explain = "lies between the device's tensors in the file, which Metal maps as a whole"
             yield Line(label, "weights", "Input embedding", besides, "exact", explain)
-    inputs = weights(model, "generic").inputs
-    yield Line(HOST, "weights", "Input embedding", inputs, "exact", "llama.cpp keeps the input layer in system memory")
+    parts = weights(model, "generic", pattern)
+    yield Line(
+        HOST, "weights", "Input embedding", parts.inputs, "exact", "llama.cpp keeps the input layer in system memory"
+    )
+    yield from _layer_weights(model, HOST, parts, placed, ON_HOST, "each tensor padded to 32 B")
+    if parts.on_host:
+        yield Line(HOST, "weights", "Tensors kept here", parts.on_host, "exact", f"their names contain {pattern}")
 
 
-def _cache(model: Model, context: Context, labels: Sequence[str], placed: Sequence[int]) -> Iterator[Line]:
-    for index, label in enumerate(labels):
-        held = [kind for kind, where in zip(model.layer_kinds, placed, strict=False) if where == index]
-        for part in cache_parts(model, context, held):
+def _layer_weights(model: Model, label: str, parts: Weights, placed: Places, index: int, align: str) -> Iterator[Line]:
+    """Lines for the layers and the output layer at one place."""
+    if held := placed.held.get(index):
+        yield Line(
+            label,
+            "weights",
+            f"{len(held)} of {model.n_layer} layers",
+            sum([parts.layers[il] for il in held])
+            + (parts.shared if parts.shared and model.share_rope_factors(held) else 0),
+            "exact",
+            f"all tensors of layers {held[0]} to {held[-1]}, {align}",
+        )
+    further = sum(parts.layers[model.n_layer + il] for il, device in enumerate(placed.nextn) if device == index)
+    if further:
+        explain = f"what llama.cpp loads of layers that predict further tokens without a draft, {align}"
+        yield Line(label, "weights", "Further layers", further, "exact", explain)
+    if placed.output.device == index:
+        copy = parts.tied if index != ON_HOST or model.traits.output_first else 0
+        tied = " with a copy of the tied embedding" if copy else ""
+        yield Line(label, "weights", "Output layer", parts.output + copy, "exact", f"output tensors{tied}, {align}")
+
+
+def _cache(model: Model, context: Context, labels: Sequence[str], placed: Places) -> Iterator[Line]:
+    held: Mapping[int, Sequence[int]] = placed.held if context.offload_kqv else {ON_HOST: range(model.n_layer)}
+    for label, index in (*((label, index) for index, label in enumerate(labels)), (HOST, ON_HOST)):
+        if index not in held:
+            continue
+        kinds = [model.layer_kinds[il] for il in held[index]]
+        for part in cache_parts(model, context, kinds):
             yield Line(label, "kv_cache", part.label, part.bytes, "exact", part.explain)
+        for part in state_parts(model, context, kinds):
+            yield Line(label, "recurrent_state", part.label, part.bytes, "exact", part.explain)
 
 
 def _compute(context: Context, devices: Sequence[Device], labels: Sequence[str], buffers: Buffers) -> Iterator[Line]:
@@ -185,4 +217,4 @@ def _compute(context: Context, devices: Sequence[Device], labels: Sequence[str],
         explain = f"llama.cpp's graph for {rows}, as ggml lays it out"
         yield Line(label, "compute", "Compute buffer", size.total, basis, explain)
     explain = f"inputs of the graph for {rows}: embeddings, attention masks, cache indices"
-    yield Line(HOST, "compute", "Compute buffer", buffers.host, "exact", explain)
+    yield Line(HOST, "compute", "Compute buffer", buffers.host.total, "exact", explain)

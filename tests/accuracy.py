@@ -1,29 +1,34 @@
 """How near the estimates are to llama.cpp's own breakdowns, as a table.
 
-``python -m tests.accuracy`` prints it and writes it to ``docs/accuracy.md``. It fails, and leaves the file alone, when
-fewer cases are answered or exact than the file says.
+``python -m tests.accuracy`` prints it, and writes it to ``docs/accuracy.md`` and, for the page, to
+``estimator/data/accuracy.json``. It fails, and leaves the files alone, when a figure is worse than the file says.
 """
 
 from __future__ import annotations
 
-import re
+import json
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
+from estimator.accuracy import DATA, PLACEMENTS, Band, placement
 from estimator.devices import GENERIC
 from estimator.errors import FathomError
 from estimator.estimate import estimate
 from tests.estimator import truth
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from estimator.accuracy import Placement
+
 PAGE: Final = Path(__file__).parents[1] / "docs" / "accuracy.md"
 
 KINDS: Final = ("model", "context", "compute")
-"""llama.cpp's names of what it reserves: weights, K/V cache, compute buffers."""
-
-TOTALS: Final = re.compile(r"^\| \*\*all\*\* \| \d+ \| (\d+) \| (\d+) \|", re.MULTILINE)
+"""llama.cpp's names of what it reserves: weights, K/V cache and state, compute buffers."""
 
 INTRODUCTION: Final = """# How exact the estimates are
 
@@ -31,21 +36,20 @@ llama.cpp b11434 was asked for the memory of {asked:,} runs of {models} models: 
 the host, without overhead of drivers, which an estimate shows as a line of its own. `make accuracy` asks the memory
 model the same questions and writes this page.
 
-A case is exact when weights, K/V cache and compute buffers are equal to the byte on every device and the host; three
-columns count each kind alone. The worst difference is that of one size in per cent of the measured total.
-{unanswered:,} runs are refused by name, not guessed: those of architectures without a reading rule, and those that
-leave layers, experts or the cache on the host.
+A case is exact when weights, cache and compute buffers are equal to the byte on every device and the host; three
+columns count each kind alone. Cache is K/V cache and recurrent state. The worst difference is that of one size in per
+cent of the measured total. {unanswered}
 
 """
 
-HEAD: Final = """| Architecture | Models | Cases | Exact | Weights | K/V cache | Compute | Within 1 % | Worst |
+HEAD: Final = """| {title} | Models | Cases | Exact | Weights | Cache | Compute | Within 1 % | Worst |
 | --- | --: | --: | --: | --: | --: | --: | --: | --: |
 """
 
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One line of a table."""
 
     models: set[str] = field(default_factory=set)
     cases: int = 0
@@ -72,27 +76,47 @@ class Row:
         counts = (len(self.models), self.cases, self.exact, *self.kinds.values(), self.near)
         return f"| {title} | {' | '.join(map(str, counts))} | {self.worst:.2%} |"
 
+    @property
+    def band(self) -> Band:
+        return Band(self.cases, self.exact, self.near, round(self.worst, 6))
 
-def page() -> str:
-    """The whole of ``docs/accuracy.md``."""
-    rows: dict[str, Row] = defaultdict(Row)
-    asked = unanswered = 0
+
+@dataclass
+class Table:
+    """All runs that llama.cpp answered, by architecture and place."""
+
+    asked: int = 0
+    unanswered: int = 0
+    rows: dict[tuple[str, Placement], Row] = field(default_factory=lambda: defaultdict(Row))
+    architectures: dict[str, Row] = field(default_factory=lambda: defaultdict(Row))
+    places: dict[Placement, Row] = field(default_factory=lambda: defaultdict(Row))
+    whole: Row = field(default_factory=Row)
+
+
+@cache
+def table() -> Table:
+    """The comparison, of every case that llama.cpp answered."""
+    found = Table()
     known = set(truth.names())
     for name, cases in truth.all_cases().items():
         for case in cases:
             if "error" in case.breakdown:
                 continue  # llama.cpp refuses it too
-            asked += 1
+            found.asked += 1
             figures = _figures(name, case) if name in known else None
             if figures is None:
-                unanswered += 1
+                found.unanswered += 1
                 continue
-            for title in (truth.model(name).architecture, "**all**"):
-                rows[title].count(name, figures)
-    whole = rows.pop("**all**")
-    lines = [row.line(title) for title, row in sorted(rows.items())]
-    text = INTRODUCTION.format(asked=asked, models=len(truth.all_cases()), unanswered=unanswered)
-    return text + HEAD + "\n".join([*lines, whole.line("**all**")]) + "\n"
+            model = truth.model(name)
+            where = placement(model, case.settings, case.n_devices)
+            for row in (
+                found.rows[model.architecture, where],
+                found.architectures[model.architecture],
+                found.places[where],
+                found.whole,
+            ):
+                row.count(name, figures)
+    return found
 
 
 def _figures(name: str, case: truth.Case) -> list[truth.Figure] | None:
@@ -103,24 +127,61 @@ def _figures(name: str, case: truth.Case) -> list[truth.Figure] | None:
     return list(truth.figures(case, found))
 
 
-def totals(text: str) -> tuple[int, int]:
-    """Cases answered and cases exact of a page, 0 of each where it has none."""
-    found = TOTALS.search(text)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+def page() -> str:
+    """The whole of ``docs/accuracy.md``."""
+    found = table()
+    refused = f"{found.unanswered:,} runs are refused by name, not guessed: their architectures have no rule yet."
+    text = INTRODUCTION.format(
+        asked=found.asked,
+        models=len(truth.all_cases()),
+        unanswered=refused if found.unanswered else "None is refused.",
+    )
+    places = [found.places[where].line(PLACEMENTS[where]) for where in PLACEMENTS]
+    lines = [row.line(title) for title, row in sorted(found.architectures.items())]
+    return (
+        f"{text}{HEAD.format(title='Where')}{_joined(places)}\n"
+        f"{HEAD.format(title='Architecture')}{_joined([*lines, found.whole.line('**all**')])}"
+    )
+
+
+def _joined(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def bands() -> Mapping[str, Mapping[str, Band]]:
+    """The figures of each architecture and place."""
+    found: dict[str, dict[str, Band]] = defaultdict(dict)
+    for (architecture, where), row in sorted(table().rows.items()):
+        found[architecture][where] = row.band
+    return found
+
+
+def data() -> str:
+    """The whole of ``estimator/data/accuracy.json``: a line for each architecture."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(found)}" for name, found in bands().items()]
+    source = "make accuracy: [cases, exact, within 1 %, worst fraction] of runs measured with llama.cpp b11434"
+    return f'{{"source": {json.dumps(source)}, "bands": {{\n' + ",\n".join(lines) + "\n}}\n"
+
+
+def worse(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Band]]) -> Iterator[str]:
+    """What got worse, a sentence each."""
+    for architecture, places in before.items():
+        for where, old in places.items():
+            was, new = Band(*old), now.get(architecture, {}).get(where, Band(0, 0, 0, 0.0))
+            if new.cases < was.cases or new.exact < was.exact or new.near < was.near or new.worst > was.worst:
+                yield f"{architecture} {PLACEMENTS[where]}: {tuple(new)} is worse than {tuple(was)}"
 
 
 def main() -> int:
-    """Prints the table, writes the page, fails where it got worse."""
-    new = page()
-    print(new)
-    before, after = totals(PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""), totals(new)
-    if after[0] < before[0] or after[1] < before[1]:
-        print(
-            f"worse: {after[0]} answered and {after[1]} exact, {PAGE.name} says {before[0]} and {before[1]}",
-            file=sys.stderr,
-        )
+    """Prints the table, writes the files, fails where a figure got worse."""
+    print(page())
+    before = json.loads(DATA.read_text(encoding="utf-8"))["bands"] if DATA.exists() else {}
+    complaints = list(worse(before, bands()))
+    if complaints:
+        print("\n".join(complaints), file=sys.stderr)
         return 1
-    PAGE.write_text(new, encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
+    DATA.write_text(data(), encoding="utf-8")
     return 0
 
 

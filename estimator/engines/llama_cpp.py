@@ -29,6 +29,36 @@ class Program:
         return Settings(**{"n_parallel": self.n_parallel, "n_outputs": self.n_outputs, **given})
 
 
+EXPERTS: Final = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+DENSE: Final = r"\.ffn_(up|down|gate)\."
+"""Weights of a feed-forward by their names (common/common.h:1224-1226)."""
+
+
+def kept_on_cpu(n_cpu_moe: int, n_cpu_ffn: int) -> str | None:
+    """The pattern of the tensors that ``--n-cpu-moe``, ``--cpu-moe`` and ``--n-cpu-ffn`` keep in host memory.
+
+    Args:
+        n_cpu_moe: the first layers whose experts stay there; -1 = all (``--cpu-moe``).
+        n_cpu_ffn: the first layers whose dense feed-forward stays there.
+    """
+    patterns = [EXPERTS] if n_cpu_moe < 0 else [f"blk\\.{below(n_cpu_moe)}{EXPERTS}"] if n_cpu_moe else []
+    patterns += [f"blk\\.{below(n_cpu_ffn)}{DENSE}"] if n_cpu_ffn else []
+    return "|".join(patterns) or None
+
+
+def below(n: int) -> str:
+    """A pattern of the whole numbers below ``n``, which is at least 1: ``(\\d|1[0-6])`` for 17."""
+    digits = str(n - 1)
+    shorter = [r"\d" if length == 1 else "[1-9]" + r"\d" * (length - 1) for length in range(1, len(digits))]
+    same = []
+    for place, digit in enumerate(digits):
+        low = 1 if place == 0 and len(digits) > 1 else 0
+        if int(digit) > low:
+            rest = r"\d" * (len(digits) - place - 1)
+            same.append(f"{digits[:place]}[{low}-{int(digit) - 1}]{rest}")
+    return f"({'|'.join([*shorter, *same, digits])})"
+
+
 PROGRAMS: Final = (
     # tools/server/server.cpp:168-173, server-context.cpp:42-54
     Program("llama-server", "4 slots that share one cache, logits for one row a slot", n_parallel=-1, n_outputs=None),

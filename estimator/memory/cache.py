@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from estimator.memory.context import Context
-    from estimator.model import Model
+    from estimator.model import Layer, Model
 
 
 class CachePart(NamedTuple):
@@ -23,22 +23,41 @@ class CachePart(NamedTuple):
 
 
 def cache_parts(model: Model, context: Context, kinds: Iterable[int]) -> Iterator[CachePart]:
-    """The cache of some layers, given by their kinds; for each kind first K, then V.
+    """The cache of some layers, given by their kinds; for each kind first K, then V, then the keys of its indexer.
 
-    A layer holds ``n_stream * cells`` rows of ``n_embd_k_gqa`` elements, and as many of ``n_embd_v_gqa``. Without flash
-    attention V is stored transposed, and as wide in every layer as in the widest (``n_embd_v_gqa_max``).
+    A layer holds ``n_stream * cells`` rows of ``n_embd_k_gqa`` elements, and as many of ``n_embd_v_gqa`` unless its V
+    is part of K. Without flash attention V is stored transposed, and as wide in every layer as in the widest
+    (``n_embd_v_gqa_max``).
     """
+    if not model.traits.cached and not model.traits.unused_cache:
+        return
     for kind, count in Counter(kinds).items():
         layer = model.kinds[kind]
-        cells = context.cells(layer)
-        v_width = layer.n_embd_v_gqa if context.flash_attn else model.n_embd_v_gqa_max
-        for side, element_type, width in (("K", context.type_k, layer.n_embd_k_gqa), ("V", context.type_v, v_width)):
+        if not layer.own_cache or not (layer.n_head_kv or layer.cached_without_heads):
+            continue
+        for side, element_type, width, is_for_blocks in _sides(model, layer, context):
+            if not width:
+                continue
+            cells = context.blocks(layer.block_tokens) if is_for_blocks else context.cells(layer)
             row = row_bytes(element_type, width)
             yield CachePart(
                 f"{side} cache, {_layers(count, layer.n_swa)}",
                 count * context.n_stream * cells * row,
                 _formula(count, context.n_stream, cells, width, element_type, row),
             )
+
+
+def _sides(model: Model, layer: Layer, context: Context) -> Iterator[tuple[str, ElementType, int, bool]]:
+    """What a layer keeps: the name, the type and the elements of a row, and whether one is for a block of tokens."""
+    yield "K", context.type_k, layer.n_embd_k_gqa, False
+    if layer.has_v:
+        yield "V", context.type_v, layer.n_embd_v_gqa if context.flash_attn else model.n_embd_v_gqa_max, False
+    if layer.block_tokens:
+        yield "Block", context.type_k, layer.n_embd_k_gqa, True
+    if layer.mixer and layer.mixer.n_embd_indexer:
+        yield "Indexer", context.type_k, layer.mixer.n_embd_indexer, layer.block_tokens > 0
+        if layer.mixer.n_embd_indexer_v:
+            yield "Indexer V", context.type_v, layer.mixer.n_embd_indexer_v, False
 
 
 def _layers(count: int, n_swa: int) -> str:

@@ -41,6 +41,10 @@ class Context:
         sequences = self.n_seq_max if self.n_stream == 1 else 1
         return pad(min(self.n_ctx_seq, layer.n_swa * sequences + self.n_ubatch), 256)
 
+    def blocks(self, n_tokens: int) -> int:
+        """Cells of one stream where ``n_tokens`` share one (llama-kv-cache-dsv4.cpp:28-30 and 1280-1305)."""
+        return pad(-(-self.n_ctx_seq // n_tokens), 256)
+
 
 def resolve(model: Model, settings: Settings) -> Context:
     """The context that llama.cpp would create.
@@ -51,7 +55,7 @@ def resolve(model: Model, settings: Settings) -> Context:
     _refuse(model, settings)
     n_seq_max = settings.n_seq_max
     asked = settings.n_ctx or model.context_length
-    n_batch = min(asked, settings.n_batch)
+    n_batch = min(asked, settings.n_batch) if model.traits.causal else settings.n_batch
     n_ubatch = min(n_batch, settings.n_ubatch)
     n_ctx = pad(asked, 256)
     n_ctx_seq = n_ctx if settings.is_unified else pad(n_ctx // n_seq_max, 256)
@@ -61,13 +65,13 @@ def resolve(model: Model, settings: Settings) -> Context:
         n_ctx=n_ctx,
         n_ctx_seq=n_ctx_seq,
         n_seq_max=n_seq_max,
-        n_stream=1 if settings.is_unified else n_seq_max,
+        n_stream=1 if settings.is_unified and not model.traits.streams_apart else n_seq_max,
         n_ubatch=n_ubatch,
         n_tokens=n_tokens,
-        n_outputs=min(n_tokens, _n_outputs_max(settings, n_batch)),
+        n_outputs=min(n_tokens, n_batch if model.traits.encodes else _n_outputs_max(settings, n_batch)),
         type_k=cache_type(settings.cache_type_k),
         type_v=cache_type(settings.cache_type_v),
-        flash_attn=settings.flash_attn,
+        flash_attn=settings.flash_attn and model.traits.flash_attention,
         swa_full=settings.swa_full,
         offload_kqv=settings.offload_kqv,
     )
@@ -83,14 +87,31 @@ def _n_outputs_max(settings: Settings, n_batch: int) -> int:
 def _refuse(model: Model, settings: Settings) -> None:
     """The conditions under which ``llama_init_from_model`` gives up (llama-context.cpp:3819-3870)."""
     type_v = cache_type(settings.cache_type_v)
-    if is_quantized(type_v) and not settings.flash_attn:
+    if type_v is not cache_type(settings.cache_type_k) and not all(layer.has_v for layer in model.kinds):
+        raise SettingsError(
+            "cache-types-must-be-equal",
+            f"this model keeps K and V in one cache: cache_type_v {settings.cache_type_v} must be the same type as "
+            f"cache_type_k {settings.cache_type_k}",
+            field="cache_type_v",
+            allowed=(settings.cache_type_k,),
+        )
+    flash_attn = settings.flash_attn and model.traits.flash_attention
+    if is_quantized(type_v) and not flash_attn:
+        remedy = "turn it on, or use" if model.traits.flash_attention else "this model runs without it, so use"
         raise SettingsError(
             "quantized-v-needs-flash-attention",
-            f"cache_type_v {settings.cache_type_v} needs flash attention: turn it on, or use f16, bf16 or f32 for V",
+            f"cache_type_v {settings.cache_type_v} needs flash attention: {remedy} f16, bf16 or f32 for V",
             field="cache_type_v",
             allowed=("f16", "bf16", "f32"),
         )
-    if settings.flash_attn:
+    if model.traits.encodes and model.traits.cached and not settings.is_unified and settings.n_seq_max > 1:
+        raise SettingsError(
+            "one-stream-only",
+            "llama.cpp gives up on this model with a cache for each sequence: turn kv_unified on, or use one sequence",
+            field="kv_unified",
+            allowed="true",
+        )
+    if flash_attn:
         for layer in model.kinds:
             _refuse_block("cache_type_k", settings.cache_type_k, layer.n_embd_head_k)
             _refuse_block("cache_type_v", settings.cache_type_v, layer.n_embd_head_v)

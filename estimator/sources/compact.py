@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _LAYER: Final = re.compile(r"^blk\.(\d+)\.")
 
 _IRRELEVANT: Final = re.compile(
-    r"^(tokenizer|general\.(?!architecture$|name$|file_type$))|\.rope\.(?!dimension_sections)|epsilon|logit|scale"
+    r"^(tokenizer|general\.(?!architecture$|name$|file_type$))|\.rope\.(?!dimension_sections|scaling\.finetuned)"
+    r"|(?<!rms_)epsilon|logit|(?<!expert_weights_)(?<!temperature_)(?<!embedding_)scale"
 )
 """Keys that no byte depends on."""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from estimator.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from estimator.sources.gguf import GGUFHeader
 
 MAX_LAYERS: Final = 512
@@ -14,6 +18,9 @@ MAX_LAYERS: Final = 512
 
 MAX_EXPERTS: Final = 4096
 """Our bound, above ``LLAMA_MAX_EXPERTS``."""
+
+MAX_STREAMS: Final = 64
+"""Our bound on residual streams that run side by side."""
 
 MAX_WIDTH: Final = 2**28
 """Our bound on widths, heads and lengths, which keeps every product of the model far from absurd."""
@@ -44,6 +51,54 @@ class HParams:
             return default
         return self._checked(key, value, low, high)
 
+    def real(self, key: str, default: float) -> float:
+        """A number, whole or not.
+
+        Raises:
+            ModelError: it is no number.
+        """
+        return self._as_real(key, self._header.metadata.get(self._prefix + key, default))
+
+    def real_of(self, il: int, key: str, default: float) -> float:
+        """The number of a layer, from an array with one for every layer or one number for all.
+
+        Raises:
+            ModelError: it is no number, or the array has another length.
+        """
+        value = self._header.metadata.get(self._prefix + key, default)
+        if not isinstance(value, tuple):
+            return self._as_real(key, value)
+        self._check_length(key, len(value))
+        return self._as_real(key, value[il])
+
+    def _as_real(self, key: str, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ModelError(
+                "bad-value",
+                f"{self._prefix}{key} is {str(value)[:64]}; it must be a number",
+                field=self._prefix + key,
+                allowed="a number",
+            )
+        return value
+
+    def value(self, key: str) -> object:
+        """What the header has under a key, unchecked; None where it has nothing."""
+        return self._header.metadata.get(self._prefix + key)
+
+    def reals(self, key: str, default: float) -> tuple[float, ...]:
+        """One number, whole or not, for each layer of the trunk, from an array or one number for all.
+
+        Raises:
+            ModelError: it is no number, or the array has another length.
+        """
+        value = self._header.metadata.get(self._prefix + key)
+        if not isinstance(value, tuple):
+            return (self.real(key, default),) * self.n_layer
+        self._check_length(key, len(value))
+        if not all(isinstance(item, int | float) for item in value):
+            raise ModelError("bad-value", f"{self._prefix}{key} must be numbers", field=self._prefix + key)
+        return tuple(float(item) for item in value[: self.n_layer] if isinstance(item, int | float))
+
     def per_layer(
         self, key: str, default: tuple[int, ...] | int | None = None, *, high: int = MAX_WIDTH
     ) -> tuple[int, ...]:
@@ -59,6 +114,40 @@ class HParams:
         if value is None and isinstance(default, tuple):
             return default
         return (self.whole(key, default if isinstance(default, int) else None, high=high),) * self.n_layer
+
+    def array(self, key: str) -> tuple[int, ...]:
+        """An array with a number for each layer of the trunk, or more.
+
+        Raises:
+            ModelError: it is missing or too short, or a number is out of range.
+        """
+        value = self._header.metadata.get(self._prefix + key)
+        if not isinstance(value, tuple) or len(value) < self.n_layer:
+            raise ModelError("missing-key", f"the header has no {self._prefix}{key} for all layers", field=key)
+        return tuple(self._checked(key, item, 0, MAX_WIDTH) for item in value[: self.n_layer])
+
+    def has(self, key: str) -> bool:
+        """Whether the header has the key."""
+        return self._prefix + key in self._header.metadata
+
+    def numbers(self, key: str) -> tuple[int, ...]:
+        """An array of layers; empty where the header has none."""
+        value = self._header.metadata.get(self._prefix + key)
+        if not isinstance(value, tuple):
+            return ()
+        return tuple(self._checked(key, item, 0, MAX_LAYERS) for item in value)
+
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """A flag.
+
+        Raises:
+            ModelError: it is something else.
+        """
+        value = self._header.metadata.get(self._prefix + key, default)
+        if not isinstance(value, bool):
+            message = f"{self._prefix}{key} is {str(value)[:64]}; it must be true or false"
+            raise ModelError("bad-value", message, field=self._prefix + key, allowed="true or false")
+        return value
 
     def flags(self, key: str) -> tuple[bool, ...] | None:
         """One flag for each layer of the trunk; None where the header has no such array."""
@@ -87,3 +176,42 @@ class HParams:
                 allowed=allowed,
             )
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a header says, for rules of single architectures: its keys, and the shapes of its tensors by name."""
+
+    hparams: HParams
+    shapes: Mapping[str, tuple[int, ...]]
+    n_embd: int
+
+    def has(self, il: int, name: str) -> bool:
+        """Whether layer ``il`` has a weight of this name."""
+        return f"blk.{il}.{name}.weight" in self.shapes
+
+    def extent(self, il: int, name: str, axis: int) -> int:
+        """Elements along an axis of a weight of layer ``il``: 0 without it, 1 where it has fewer axes, as in ggml."""
+        shape = self.shapes.get(f"blk.{il}.{name}.weight")
+        if shape is None:
+            return 0
+        return shape[axis] if axis < len(shape) else 1
+
+    def shape(self, il: int, name: str) -> tuple[int, int]:
+        """Rows' length and number of a weight that layer ``il`` must have.
+
+        Raises:
+            ModelError: it is missing, or no matrix.
+        """
+        shape = self.shapes.get(f"blk.{il}.{name}.weight", ())
+        if len(shape) != 2:
+            raise ModelError(
+                "missing-tensor",
+                f"layer {il} needs a matrix {name}; it has {shape or 'none'}",
+                field=f"blk.{il}.{name}",
+            )
+        return shape[0], shape[1]
+
+    def rows(self, il: int, name: str) -> int:
+        """Number of rows of a weight that layer ``il`` has: 1 where it is a single one."""
+        return math.prod(self.shapes[f"blk.{il}.{name}.weight"][1:])

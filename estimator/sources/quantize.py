@@ -106,15 +106,13 @@ def _in_file_order(tensors: tuple[Tensor, ...]) -> list[Tensor]:
 
 def _mixture(model: Model, file_type: str, tensors: list[Tensor]) -> Mixture:
     categories = [category_of(tensor.name) for tensor in tensors]
-    first = model.layers[0]
     return Mixture(
         file_type=file_type,
         architecture=model.architecture,
-        # Counts what stands behind the trunk too: blocks that predict several tokens (n_layer_all, line 945).
-        n_layer=max(model.n_layer, *(_block(tensor.name) + 1 for tensor in tensors)),
+        n_layer=model.n_layer // model.n_loops + model.n_nextn_layers,  # n_layer_all, line 945
         n_attention_v=categories.count(Category.ATTENTION_V),
         n_expert=_n_expert(model),
-        n_gqa=first.n_head // first.n_head_kv if first.n_head_kv else 0,
+        n_gqa=model.n_gqa,
         is_70b=_is_70b(model),
         tied_embeddings=Category.OUTPUT not in categories,
     )

@@ -29,6 +29,10 @@ TYPED = {
     "fa": "on",
     "np": "2",
     "ub": "256",
+    "ngl": "20",
+    "kvo": "off",
+    "ncmoe": "all",
+    "ncffn": "3",
     "wired": "12000",
 }
 
@@ -64,6 +68,11 @@ def kept(page: Element) -> dict[str, str]:
         ("fa", "perhaps", "on or off"),
         ("np", "0", "from 1 to 256"),
         ("ub", "-1", "a whole number such as 4096 or 4k"),
+        ("ngl", "most", "a whole number such as 4096 or 4k, or all"),
+        ("ncmoe", "some", "a whole number such as 4096 or 4k, or all"),
+        ("ncmoe", "513", "from 0 to 512, or all"),
+        ("ncffn", "513", "from 0 to 512"),
+        ("kvo", "perhaps", "on or off"),
         ("wired", "5g", "a whole number such as 4096 or 4k"),
     ],
 )

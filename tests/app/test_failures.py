@@ -46,7 +46,6 @@ REFUSED = [
     ({"ctx": ["1", "2"]}, "repeated", "ctx"),
     ({"ub": "0"}, "out-of-range", "ub"),
     ({"np": "257"}, "out-of-range", "np"),
-    ({"ngl": "3"}, "not-modelled", "ngl"),
     ({"model": "nope"}, "unknown-model", "model"),
     ({"model": "\0"}, "unknown-model", "model"),
     ({"model": "../../etc/passwd"}, "unknown-model", "model"),

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
 METHODS: Final = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
-TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+TYPES: Final[dict[str, type]] = {
     "object": dict,
     "array": list,
     "string": str,
     "integer": int,
     "boolean": bool,
+    "number": float,
     "null": type(None),
 }
 KEYWORDS: Final = {
@@ -139,7 +140,7 @@ def test_every_value_that_is_listed_is_read(described: dict[str, Any]) -> None:
         for parameter in described["paths"]["/api/v1/estimate"]["get"]["parameters"]
         if "enum" in parameter["schema"]
     }
-    assert listed.keys() == {"quant", "fa", "engine"}
+    assert listed.keys() == {"quant", "fa", "kvo", "engine"}
     for name, values in listed.items():
         assert len({parse({name: [value]}) for value in values}) == len(values)
         with pytest.raises(RequestError):

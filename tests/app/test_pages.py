@@ -15,6 +15,7 @@ from app import text
 from app.pages import Form, Page
 from app.query import Query, parse
 from app.view import answer
+from estimator.accuracy import PLACEMENTS, bands, total
 from tests.app import html
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ ELSEWHERE = Query(
     device=("rtx-3060-12-gb",),
     engine="llama-cli",
 )
+PARTLY = Query(model="qwen3-30b-a3b", device=("rtx-3060-12-gb",), ngl=40, ncmoe=12, ncffn=2, kvo=False, ctx=8192)
 ON_MACS = Query(model="llama-3.2-1b-instruct", fa=False, device=("m1-16gb", "m2-8gb"), wired=6000, engine="llama-bench")
-STATES = [Query(), ELSEWHERE, ON_MACS]
-IDS = ["default", "elsewhere", "on Macs"]
+WITH_STATE = Query(model="qwen3.5-9b", device=("rtx-3090",))
+STATES = [Query(), ELSEWHERE, PARTLY, ON_MACS, WITH_STATE]
+IDS = ["default", "elsewhere", "partly on the host", "on Macs", "with state"]
 
 
 def opened(client: FlaskClient, query: Query) -> Element:
@@ -80,6 +83,9 @@ def test_the_tables_have_the_numbers_of_the_estimate(client: FlaskClient, query:
     breakdown = next(table for table in page.all("table") if any(row[:1] == ["Overhead"] for row in table.table()))
     by_kind = {row.all("th")[0].text: row.all("td") for row in breakdown.one("tbody").all("tr")}
     kinds = {"Weights": "weights", "K/V cache": "kv_cache", "Compute buffer": "compute", "Overhead": "overhead"}
+    assert ("Recurrent state" in by_kind) == result.has_state == (query is WITH_STATE)
+    if result.has_state:
+        kinds["Recurrent state"] = "recurrent_state"
     for label, kind in {**kinds, "Total": "total"}.items():
         expected = [getattr(share, kind) for share in shares]
         assert [cell.attributes["title"] for cell in by_kind[label]] == [f"{n:,} bytes" for n in expected]
@@ -109,6 +115,8 @@ def test_the_chart_and_its_table_say_the_same(client: FlaskClient, query: Query)
         assert shown["Fits"] == ("yes" if row.estimate.fits else "no")
         assert shown["Total"] == text.size(sum(share.total for share in row.estimate.devices))
         assert shown["K/V cache"] == text.size(sum(share.kv_cache for share in row.estimate.devices))
+        state = sum(share.recurrent_state for share in row.estimate.devices)
+        assert shown.get("State", "0") == text.size(state)
 
 
 @pytest.mark.parametrize("query", STATES, ids=IDS)
@@ -137,7 +145,7 @@ def test_the_form_sends_back_its_state(client: FlaskClient, query: Query) -> Non
     assert html.filled(again) == html.filled(page)
 
 
-@pytest.mark.parametrize("query", [ELSEWHERE, ON_MACS], ids=IDS[1:])
+@pytest.mark.parametrize("query", STATES[1:], ids=IDS[1:])
 def test_the_form_shows_its_state(client: FlaskClient, query: Query) -> None:
     filled = html.filled(opened(client, query))
     shown = dict(filled)
@@ -238,9 +246,39 @@ def test_the_states_differ_from_the_defaults_in_all_that_the_form_has() -> None:
     """So that none of the tests above passes because a field was forgotten."""
     changed = {
         field.name
-        for query in (ELSEWHERE, ON_MACS)
+        for query in (ELSEWHERE, PARTLY, ON_MACS)
         for field in fields(Query)
         if getattr(query, field.name) != field.default
     }
-    assert changed == {field.name for field in fields(Query)} - {"ngl"}
+    assert changed == {field.name for field in fields(Query)}
     assert parse({}) == Query()
+
+
+@pytest.mark.parametrize("query", STATES, ids=IDS)
+def test_the_page_says_how_exact_such_estimates_are(client: FlaskClient, query: Query) -> None:
+    page = opened(client, query)
+    said = answer(query).accuracy
+    assert "measured with llama.cpp itself" in said
+    hint = next(one for one in page.all("p", class_="hint") if said in one.text)
+    assert hint.one("a").attributes["href"] == "/accuracy"
+
+
+def test_the_report_on_accuracy_has_every_measurement(client: FlaskClient) -> None:
+    reply = client.get("/accuracy")
+    assert (reply.status_code, reply.mimetype) == (200, "text/html")
+    page = html.parse(reply.text)
+    rows = page.one("table").table()[1:]
+    expected = [(name, where) for name, places in bands().items() for where in places]
+    assert [(row[0], row[1]) for row in rows] == [(name, PLACEMENTS[where]) for name, where in expected]
+    assert [row[2:5] for row in rows] == [[str(n) for n in bands()[name][where][:3]] for name, where in expected]
+    whole = total(band for places in bands().values() for band in places.values())
+    assert f"{whole.exact:,} of {whole.cases:,}" in page.text
+
+
+@pytest.mark.parametrize("id", ["bge-base-en-v1.5", "falcon-mamba-7b"])
+def test_a_model_without_a_cache_compares_no_types(client: FlaskClient, id: str) -> None:
+    query = Query(model=id)
+    page = opened(client, query)
+    assert not answer(query).has_cache
+    assert "What the K/V cache type changes" not in page.text
+    assert len(page.all("fit-chart")) == 1

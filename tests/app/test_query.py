@@ -17,6 +17,7 @@ from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS
+from estimator.sources.hparams import MAX_LAYERS
 
 NAMES = tuple(field.name for field in fields(Query))
 
@@ -32,6 +33,9 @@ queries = st.builds(
     ub=numbers,
     np=st.just(-1) | numbers,
     ngl=st.just(-1) | numbers,
+    ncmoe=st.integers(-1, MAX_LAYERS),
+    ncffn=st.integers(0, MAX_LAYERS),
+    kvo=st.booleans(),
     device=st.lists(st.sampled_from([one.id for one in devices()] + ["generic"]), min_size=1, max_size=MAX_DEVICES).map(
         tuple
     ),
@@ -81,6 +85,11 @@ def refusal(text: str) -> RequestError:
         ("np=auto", {"np": -1}),
         ("ngl=99", {"ngl": 99}),
         ("ngl=ALL", {"ngl": -1}),
+        ("ngl=0", {"ngl": 0}),
+        ("ncmoe=20", {"ncmoe": 20}),
+        ("ncmoe=all", {"ncmoe": -1}),
+        ("ncffn=512", {"ncffn": 512}),
+        ("kvo=off", {"kvo": False}),
         ("device=RTX-3090", {"device": ("rtx-3090",)}),
         ("device=rtx-3090&device=rtx-4090&device=rtx-3090", {"device": ("rtx-3090", "rtx-4090", "rtx-3090")}),
         ("device=generic", {"device": ("generic",)}),
@@ -125,6 +134,10 @@ def test_empty_values_do_not_count_as_a_repetition() -> None:
         ("ub=x", "not-a-number", "ub", "'x'", "a whole number such as 4096 or 4k"),
         ("np=all", "not-a-number", "np", "'all'", "a whole number such as 4096 or 4k, or auto"),
         ("ngl=auto", "not-a-number", "ngl", "'auto'", "a whole number such as 4096 or 4k, or all"),
+        ("ncmoe=none", "not-a-number", "ncmoe", "'none'", "a whole number such as 4096 or 4k, or all"),
+        ("ncmoe=513", "out-of-range", "ncmoe", "513", "a whole number from 0 to 512, or all"),
+        ("ncffn=1k", "out-of-range", "ncffn", "1024", "a whole number from 0 to 512"),
+        ("kvo=no", "not-a-switch", "kvo", "'no'", ("on", "off")),
         ("wired=1.5", "not-a-number", "wired", "'1.5'", "a whole number such as 4096 or 4k"),
         ("quant=q9", "unknown-quantization", "quant", "'q9'", QUANTIZATIONS),
         ("engine=ollama", "unknown-engine", "engine", "'ollama'", tuple(program.id for program in PROGRAMS)),

@@ -6,6 +6,7 @@ import pytest
 
 from app import text
 from estimator import Device, device, devices
+from estimator.accuracy import Band
 
 
 @pytest.mark.parametrize(
@@ -103,3 +104,17 @@ def test_with_article(name: str, shown: str) -> None:
 )
 def test_joined(names: list[str], shown: str) -> None:
     assert text.joined(names) == shown
+
+
+@pytest.mark.parametrize(
+    ("band", "said"),
+    [
+        (Band(707, 707, 707, 0.0), "707 runs of llama models on one device measured with llama.cpp itself: every size"),
+        (Band(1, 1, 1, 0.0), "One run of llama models on one device"),
+        (Band(1200, 1198, 1199, 0.0123), "1,200 runs of llama models"),
+        (Band(1200, 1198, 1199, 0.0123), "1,198 equal to the byte, no size off by more than 1.23 % of the total."),
+        (Band(9, 8, 9, 0.00001), "no size off by 0.01 % of the total."),
+    ],
+)
+def test_accuracy(band: Band, said: str) -> None:
+    assert said in text.accuracy(band, "llama", "on one device")

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from app import text
+from app import text, view
 from app.errors import RequestError
 from app.query import Query, parse
 from app.view import COMPARED_TYPES, answer
@@ -117,6 +117,15 @@ def test_the_cache_types_that_are_compared(query: Query, names: list[str]) -> No
         assert (other.cache, other.total) == (share.kv_cache, share.total)
 
 
+@pytest.mark.parametrize(("deepest", "headline"), [(131072, "its full 131,072 tokens"), (130816, "130,816 tokens")])
+def test_a_limit_at_the_trained_length_is_the_full_length(
+    deepest: int, headline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view, "max_context", lambda *_: deepest)
+    result = answer.__wrapped__(Query(ctx=8192))
+    assert result.verdict.headline == f"Fits an RTX 4090 24 GB up to {headline}"
+
+
 def test_fewer_bits_reach_deeper() -> None:
     result = answer(Query(model="qwen2.5-32b-instruct"))
     deepest = [other.max_context for other in result.alternatives]
@@ -130,7 +139,6 @@ def test_fewer_bits_reach_deeper() -> None:
         (Query(model="nope"), "model"),
         (Query(kv=("f16", "q4_0"), fa=False), "kv"),
         (Query(np=0), "np"),
-        (Query(ngl=3), "ngl"),
         (Query(wired=100), "wired"),
         (Query(ctx=2**31), "ctx"),
     ],

@@ -180,10 +180,6 @@ def test_without_flash_attention_backends_are_alike() -> None:
 @pytest.mark.parametrize(
     ("given", "code", "field"),
     [
-        ({"n_gpu_layers": 0}, "not-modelled", "n_gpu_layers"),
-        ({"n_gpu_layers": 32}, "not-modelled", "n_gpu_layers"),
-        ({"offload_kqv": False}, "not-modelled", "offload_kqv"),
-        ({"cpu_tensors": "exps"}, "not-modelled", "cpu_tensors"),
         ({"cache_type_v": "q8_0", "flash_attn": False}, "quantized-v-needs-flash-attention", "cache_type_v"),
         ({"tensor_split": (1, 1)}, "bad-tensor-split", "tensor_split"),
     ],
@@ -193,6 +189,48 @@ def test_refusals(given: dict[str, Any], code: str, field: str) -> None:
         estimate(LLAMA, Settings(**given), [GENERIC])
     assert (caught.value.code, caught.value.field) == (code, field)
     assert caught.value.allowed
+
+
+# --- what stays on the host
+
+
+def test_no_layer_on_the_device() -> None:
+    found = estimate(LLAMA, Settings(n_gpu_layers=0), [GENERIC])
+    share = found.devices[0]
+    assert (share.weights, share.kv_cache, share.compute) == (0, 0, 0)
+    assert found.host.weights == LLAMA.weights_bytes
+    whole = estimate(LLAMA, Settings(), [GENERIC])
+    assert found.host.kv_cache == whole.devices[0].kv_cache
+    assert found.host.compute > whole.devices[0].compute
+
+
+@pytest.mark.parametrize("n_gpu_layers", [1, 5, 32])
+def test_layers_take_their_weights_and_cache_along(n_gpu_layers: int) -> None:
+    found, whole = (estimate(LLAMA, Settings(n_gpu_layers=n), [GENERIC]) for n in (n_gpu_layers, -1))
+    cache = whole.devices[0].kv_cache
+    assert found.devices[0].kv_cache == cache * (n_gpu_layers - 1) // 32
+    for kind in ("weights", "kv_cache"):
+        both = [getattr(run.devices[0], kind) + getattr(run.host, kind) for run in (found, whole)]
+        # RoPE factors are needed in both places
+        assert 0 <= both[0] - both[1] <= 256
+
+
+def test_the_cache_alone_can_stay_on_the_host() -> None:
+    found, whole = (estimate(LLAMA, Settings(offload_kqv=offload), [GENERIC]) for offload in (False, True))
+    assert (found.host.kv_cache, found.devices[0].kv_cache) == (whole.devices[0].kv_cache, 0)
+    assert found.devices[0].weights == whole.devices[0].weights
+    # a layer's K and V pass through the compute buffer
+    assert found.devices[0].compute > whole.devices[0].compute
+
+
+def test_tensors_that_are_kept_on_the_host_have_a_line() -> None:
+    found = estimate(LLAMA, Settings(cpu_tensors=r"ffn_(up|down|gate)\."), [GENERIC])
+    line = next(line for line in found.lines if line.label == "Tensors kept here")
+    assert (line.device, line.kind, line.basis) == ("host", "weights", "exact")
+    assert line.bytes == sum(
+        tensor.n_bytes for tensor in LLAMA.tensors if ".ffn_" in tensor.name and "norm" not in tensor.name
+    )
+    assert found.devices[0].weights + found.host.weights == LLAMA.weights_bytes
 
 
 def test_all_layers_by_number() -> None:

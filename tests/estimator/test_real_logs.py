@@ -35,3 +35,26 @@ def test_the_compute_buffer_of_a_cuda_log() -> None:
         0
     ]
     assert share.compute / MIB == pytest.approx(85.01, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("quant", "n_ctx", "n_ubatch", "compute"),
+    [
+        # ggml-org/llama.cpp issue 6787: Llama 3 8B Q5_K_M, no layer on the GPU
+        ("Q5_K_M", 512, 512, 669.48),
+        # issue 8458: Llama 3.1 8B Q4_K_M
+        ("Q4_K_M", 256, 128, 475.60),
+    ],
+)
+def test_a_gpu_without_layers_fetches_the_weights_for_its_products(
+    quant: str, n_ctx: int, n_ubatch: int, compute: float
+) -> None:
+    settings = Settings(
+        n_ctx=n_ctx, n_batch=n_ubatch, n_ubatch=n_ubatch, n_parallel=1, n_outputs=0, flash_attn=False, n_gpu_layers=0
+    )
+    model = catalogue_model("llama-3.1-8b-instruct", quant)
+    share = estimate(model, settings, [device("rtx-4090")]).devices[0]
+    # those builds had no branch for mixed batches, which takes three times the rows of the embedding
+    since = 3 * n_ubatch * model.n_embd * 4 / MIB
+    assert share.weights == share.kv_cache == 0
+    assert share.compute / MIB - since == pytest.approx(compute, abs=0.01)

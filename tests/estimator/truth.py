@@ -25,6 +25,9 @@ DATA: Final = Path(__file__).parents[1] / "data" / "truth"
 SERVED: Final = "Q4_K_M"
 """The quantization that the real models were measured at."""
 
+TINY: Final = ("archs", "more")
+"""Files of tiny models and of what was measured of them."""
+
 PARTIAL: Final = frozenset({"ngl", "nkvo", "ot"})
 """Words of a case that leaves a part of the model on the host."""
 
@@ -92,7 +95,7 @@ def figures(case: Case, found: Estimate) -> Iterator[Figure]:
 def all_cases() -> Mapping[str, tuple[Case, ...]]:
     """Everything that was measured, by model: also what the memory model does not answer yet."""
     found: dict[str, list[Case]] = {}
-    for name in ("models", "archs"):
+    for name in ("models", *TINY):
         with gzip.open(DATA / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
@@ -102,8 +105,10 @@ def all_cases() -> Mapping[str, tuple[Case, ...]]:
 
 @cache
 def _tiny() -> Mapping[str, Mapping[str, Any]]:
-    with gzip.open(DATA / "archs.json.gz", "rt", encoding="utf-8") as file:
-        packed: dict[str, dict[str, Any]] = json.load(file)
+    packed: dict[str, dict[str, Any]] = {}
+    for name in TINY:
+        with gzip.open(DATA / f"{name}.json.gz", "rt", encoding="utf-8") as file:
+            packed |= json.load(file)
     return {
         name: header for name, header in packed.items() if header["metadata"]["general.architecture"] in ARCHITECTURES
     }
@@ -117,6 +122,11 @@ def names() -> tuple[str, ...]:
 def whole_cases(name: str, n_devices: int) -> tuple[Case, ...]:
     """What was measured of a model with all of it on so many devices."""
     return tuple(case for case in all_cases()[name] if case.is_whole and case.n_devices == n_devices)
+
+
+def partial_cases(name: str) -> tuple[Case, ...]:
+    """What was measured of a model with a part of it on the host."""
+    return tuple(case for case in all_cases()[name] if not case.is_whole)
 
 
 @cache

@@ -47,7 +47,7 @@ def test_it_writes_what_it_can_read(folder: Path, monkeypatch: pytest.MonkeyPatc
         None,
     )
     assert (gemma["id"], gemma["name"], gemma["family"], gemma["repo"]) == (
-        *("gemma-3-1b-it", "Gemma 3 1B IT", "Gemma 3"),
+        *("gemma-3-1b-it", "Gemma 3 1B IT", "Gemma 3 and 4"),
         "google/gemma-3-1b-it",
     )
     assert (gemma["parameters"], gemma["context_length"]) == (1_184_028, 256)

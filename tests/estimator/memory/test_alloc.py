@@ -38,10 +38,17 @@ def new(size: int, *sources: Node, device: int = 0, inplace: bool = False, kept:
 
 
 def lay_out(*nodes: Node, alignment: int = 1, n_devices: int = 1, n_copies: int = 1) -> list[BufferSize]:
-    """Also traces the copies that the allocator makes."""
+    """The buffers of the devices. Also traces the copies that the allocator makes."""
+    return lay_out_with_host(*nodes, alignment=alignment, n_devices=n_devices, n_copies=n_copies)[:-1]
+
+
+def lay_out_with_host(*nodes: Node, alignment: int = 1, n_devices: int = 1, n_copies: int = 1) -> list[BufferSize]:
+    """The same, and last the buffer of the host. What is on the host and no node is an input."""
+    sources = dict.fromkeys(source for node in nodes for source in node.sources)
+    inputs = [source for source in sources if source.device == HOST and source not in nodes and not source.base]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alloc, "Node", Traced)
-        return buffer_sizes(nodes, [alignment] * n_devices, n_copies)
+        return buffer_sizes(nodes, inputs, [alignment] * (n_devices + 1), n_copies)
 
 
 def test_an_empty_graph_needs_nothing() -> None:
@@ -198,6 +205,64 @@ def test_several_copies_come_first_and_are_never_freed(n_copies: int) -> None:
     size = 10 * n_copies + 5 + 10
     assert lay_out(first, reader, new(0, reader), n_copies=n_copies) == [BufferSize(size, size)]
     assert (first.put, reader.put) == (10 * n_copies, 10 * n_copies + 5)
+
+
+# --- the host
+
+
+def test_inputs_lie_on_the_host_from_the_start() -> None:
+    first, second = new(10, device=HOST), new(20, device=HOST)
+    result = new(5, first, device=HOST, kept=True)
+    assert lay_out_with_host(result, new(0, second)) == [BufferSize(20, 20), BufferSize(35, 35)]
+    assert (first.put, second.put, result.put) == (0, 10, 30)
+
+
+def test_an_input_is_freed_after_the_last_that_reads_or_copies_it() -> None:
+    given = new(10, device=HOST)
+    early, late = new(10, given, device=HOST), new(10, device=HOST, kept=True)
+    assert lay_out_with_host(early, new(0, given), new(0, early, device=HOST), late)[-1] == BufferSize(20, 20)
+    assert late.put == 0
+
+
+@pytest.mark.parametrize("n_copies", [2, 4])
+def test_a_pipeline_keeps_copies_of_its_inputs(n_copies: int) -> None:
+    given = new(10, device=HOST)
+    after = new(5, given, device=HOST, kept=True)
+    size = 10 * n_copies + 5
+    assert lay_out_with_host(after, new(5, device=HOST), n_copies=n_copies)[-1] == BufferSize(size + 5, size + 5)
+    assert after.put == 10 * n_copies
+
+
+# --- views
+
+
+def test_a_view_of_what_is_here_is_what_it_looks_at() -> None:
+    whole = new(10)
+    reader = new(10, whole.view(4))
+    assert lay_out(whole, reader, new(0, whole), new(10, reader)) == [BufferSize(20, 20)]
+    assert reader.sources == [whole]
+
+
+def test_nothing_is_overwritten_through_a_view() -> None:
+    whole = new(10)
+    assert lay_out(whole, new(10, whole.view(10), inplace=True)) == [BufferSize(20, 20)]
+    whole, after = new(10), new(10)
+    lay_out(whole, new(0, whole.view(10), inplace=True), after)
+    assert after.put == 0
+
+
+def test_only_a_view_is_copied() -> None:
+    whole = new(100, device=1)
+    assert lay_out(whole, new(1, whole.view(30), whole.view(20), kept=True), n_devices=2)[0] == BufferSize(51, 51)
+
+
+def test_what_is_looked_at_lives_until_its_views_are_copied() -> None:
+    whole, other = new(100), new(100)
+    assert lay_out(whole, new(0, whole.view(30), device=1), other, n_devices=2)[0] == BufferSize(100, 100)
+    assert other.put == 0
+    whole, other = new(100), new(100)
+    lay_out(whole, new(0, whole.view(30), device=1), other, new(0, whole), n_devices=2)
+    assert other.put == 100
 
 
 # --- any graph

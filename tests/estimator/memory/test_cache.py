@@ -8,6 +8,7 @@ import pytest
 
 from estimator.memory.cache import CachePart, cache_parts
 from estimator.memory.context import resolve
+from estimator.mixers import Blocks, Indexer, Latent
 from estimator.settings import Settings
 from tests.estimator import samples
 
@@ -94,3 +95,38 @@ def test_only_the_layers_asked_for() -> None:
     context = resolve(model, Settings(n_ctx=8192, n_parallel=1))
     assert sum(part.bytes for part in cache_parts(model, context, model.layer_kinds[:1])) == 32 * MIB
     assert list(cache_parts(model, context, ())) == []
+
+
+def latent(**facts: Any) -> Layer:
+    """A layer of DeepSeek V3's shape: 512 elements of latent and 64 beside it."""
+    mixer = Latent(n_lora_q=1536, n_lora_kv=512, n_rot=64, n_embd_head_k_mla=192, n_embd_head_v_mla=128, **facts)
+    return samples.layer(n_head=128, n_head_kv=1, n_embd_head_k=576, n_embd_head_v=512, mixer=mixer)
+
+
+def test_heads_that_share_a_latent_need_no_v() -> None:
+    (found,) = parts(latent(), latent())
+    assert (found.label, found.bytes) == ("K cache, 2 layers", 2 * 8192 * 576 * 2)
+
+
+def test_an_indexer_has_keys_of_its_own() -> None:
+    with_indexer = latent(indexer=Indexer(n_head=64, n_embd_head=128, top_k=2048))
+    without = latent(indexer=Indexer(n_head=64, n_embd_head=128, top_k=2048, own=False))
+    found = parts(with_indexer, without, with_indexer, cache_type_k="q8_0", cache_type_v="q8_0")
+    assert [(part.label, part.bytes) for part in found] == [
+        ("K cache, 2 layers", 2 * 8192 * 612),  # 576 / 32 * 34
+        ("Indexer cache, 2 layers", 2 * 8192 * 136),
+        ("K cache, 1 layer", 8192 * 612),
+    ]
+
+
+def test_layers_that_look_at_the_cache_of_others_have_none() -> None:
+    assert parts(samples.layer(), samples.layer(own_cache=False)) == parts(samples.layer())
+
+
+def test_the_keys_of_an_indexer_and_the_v_beside_them() -> None:
+    mixer = Blocks(n_head=8, n_embd_head=64, n_embd_head_v=128, block_size=128, top_k=16)
+    found = parts(samples.layer(mixer=mixer), cache_type_k="q8_0", cache_type_v="f16")
+    assert [(part.label, part.bytes) for part in found[2:]] == [
+        ("Indexer cache, 1 layer", 8192 * 68),
+        ("Indexer V cache, 1 layer", 8192 * 256),
+    ]

@@ -9,6 +9,7 @@ import pytest
 from estimator.errors import SettingsError
 from estimator.ggml import ElementType
 from estimator.memory.context import Context, resolve
+from estimator.mixers import Latent
 from estimator.settings import MAX_N_CTX, Settings
 from tests.estimator import samples
 
@@ -140,6 +141,16 @@ def test_a_quantized_v_needs_flash_attention(type_v: str) -> None:
     assert type_v in error.message
     assert refusal(128, 128, cache_type_v=type_v) is None
     assert refusal(128, 128, cache_type_k=type_v, flash_attn=False) is None
+
+
+def test_one_cache_for_k_and_v_has_one_type() -> None:
+    layer = samples.layer(n_head_kv=1, n_embd_head_k=576, n_embd_head_v=512, mixer=Latent(1536, 512, 64, 192, 128))
+    model = samples.model(FULL, layer)
+    with pytest.raises(SettingsError) as caught:
+        resolve(model, Settings(cache_type_k="q8_0", cache_type_v="f16"))
+    assert (caught.value.code, caught.value.field) == ("cache-types-must-be-equal", "cache_type_v")
+    assert caught.value.allowed == ("q8_0",)
+    assert resolve(model, Settings(cache_type_k="q8_0", cache_type_v="q8_0")).type_v is ElementType.Q8_0
 
 
 @pytest.mark.parametrize("type_v", ["f16", "bf16", "f32"])

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from estimator.devices import GENERIC
+from estimator.errors import SettingsError
 from estimator.estimate import estimate
 from estimator.memory import graph
+from estimator.memory.repeat import Placed
+from estimator.mixers import Mamba2
 from estimator.settings import Settings
 from estimator.sources.catalogue import catalogue_model, entries
-from tests.estimator import samples
+from tests.estimator import samples, truth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from estimator.devices import Device
+    from estimator.memory.placement import Place
     from estimator.model import Model
 
 MIB = 2**20
@@ -29,8 +34,8 @@ RUNS = (
 )
 
 
-def every_layer(kinds: Sequence[int], layer_device: Sequence[int], n_special: int) -> list[tuple[int, int]]:
-    return list(zip(kinds, layer_device, strict=False))
+def every_layer(kinds: Sequence[int], places: Sequence[Place], n_special: int) -> list[Placed]:
+    return list(map(Placed, kinds, places))
 
 
 def shapes() -> list[str]:
@@ -42,30 +47,85 @@ def shapes() -> list[str]:
     return list(found.values())
 
 
-def compute(model: Model, settings: Settings, devices: list[Device]) -> list[tuple[int, int]]:
-    found = estimate(model, settings, devices)
+def tiny() -> list[str]:
+    """The fixtures: every architecture that has a reading rule."""
+    return [name for name in truth.names() if name not in {entry.id for entry in entries()}]
+
+
+def compute(model: Model, settings: Settings, devices: list[Device]) -> list[tuple[int, int]] | str:
+    try:
+        found = estimate(model, settings, devices)
+    except SettingsError as error:
+        return error.code
     return [(share.compute, share.holes) for share in (*found.devices, found.host)]
 
 
-@pytest.mark.parametrize("id", shapes())
+def runs(model: Model) -> list[tuple[Settings, list[Device]]]:
+    return [
+        *((settings, [device]) for settings in RUNS for device in (GENERIC, samples.device("metal"))),
+        (Settings(n_ctx=8192), [GENERIC] * 2),
+        (Settings(n_ctx=8192, n_gpu_layers=model.n_layer_all // 2), [GENERIC]),
+        (Settings(n_ctx=8192, offload_kqv=False), [GENERIC]),
+        (Settings(n_ctx=8192, cpu_tensors="exps"), [GENERIC]),
+    ]
+
+
+@pytest.mark.parametrize("id", [*shapes(), *tiny()])
 def test_some_layers_stand_for_all(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = catalogue_model(id, "Q4_K_M")
-    whole_blocks = all(layer.n_embd_head_k % 32 == 0 for layer in model.kinds)
-    accepted = [settings for settings in RUNS if whole_blocks or settings.cache_type_k != "q8_0"]
-    runs = [(settings, [device]) for settings in accepted for device in (GENERIC, samples.device("metal"))]
-    runs.append((Settings(n_ctx=8192), [GENERIC] * 2))
-    some = [compute(model, *run) for run in runs]
+    model = truth.model(id)
+    some = [compute(model, *run) for run in runs(model)]
     monkeypatch.setattr(graph, "representative", every_layer)
-    assert some == [compute(model, *run) for run in runs]
+    monkeypatch.setattr(graph, "_layer_by_layer", lambda *_: None)
+    assert some == [compute(model, *run) for run in runs(model)]
 
 
-def test_few_layers_are_laid_out_for_many() -> None:
-    kept = graph.representative([0] * 126, [0] * 60 + [1] * 67)
-    assert len(kept) < 30
-    assert kept[-1] == (0, 1)
-    assert {where for _, where in kept} == {0, 1}
-    assert graph.representative([0, 1], [0, 0, 0]) == [(0, 0), (1, 0)]
-    assert graph.representative([0], [0, 0]) == [(0, 0)]
+@pytest.mark.parametrize("id", [*shapes(), *tiny()])
+def test_layers_repeated_stand_for_all(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More layers than the fixtures have: theirs, again and again, in this order and in another."""
+    model = truth.model(id)
+    if model.stacks or model.n_loops > 1 or model.n_deepstack_layers:
+        return
+    layers = model.layers * 3 + model.layers[::-1]
+    if id in tiny() and model.layers[0].own_cache:
+        model = replace(model, layers=layers)
+    settings = [Settings(n_ctx=8192, n_parallel=2), RUNS[2]]
+    some = [compute(model, each, [GENERIC]) for each in settings]
+    monkeypatch.setattr(graph, "representative", every_layer)
+    monkeypatch.setattr(graph, "_layer_by_layer", lambda *_: None)
+    assert some == [compute(model, each, [GENERIC]) for each in settings]
+
+
+@pytest.mark.parametrize(
+    "given", [{"n_gpu_layers": 11}, {"offload_kqv": False}, {"tensor_split": (1, 1)}, {"tensor_split": (5, 1)}]
+)
+@pytest.mark.parametrize("order", ["own" * 6 + "x" * 12, "sesesaesesesaesesesaesesesaesesesaesesesesaesesesese"])
+def test_no_layer_is_left_out_where_each_adds_copies(
+    order: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Caches that later layers read (x), and states (s) in no strict order, as in Nemotron 3 Nano."""
+    state = {"mixer": Mamba2(4096, 128, 64, 8, normed=True), "n_head_kv": 0, "wiring": "mixer_only"}
+    experts = {"n_ff": 1856, "n_expert": 128, "n_expert_used": 6, "n_ff_shexp": 3712, "feed_forward": "plain"}
+    facts: dict[str, dict[str, Any]] = {
+        "x": {"own_cache": False},
+        "s": {**state, "n_embd_r": 3 * 6144, "n_embd_s": 4096 * 128},
+        "e": {**experts, "n_head_kv": 0, "wiring": "feed_forward_only"},
+        "a": {"n_head_kv": 2, "wiring": "mixer_only"},
+    }
+    layers = (samples.layer(**facts.get(kind, {})) for kind in order)
+    model = samples.model(*layers, n_embd=2688, n_vocab=131072)
+    run = Settings(n_ctx=4096, n_parallel=1, n_outputs=612, **given), [GENERIC] * len(given.get("tensor_split", (1,)))
+    some = compute(model, *run)
+    monkeypatch.setattr(graph, "representative", every_layer)
+    assert some == compute(model, *run)
+
+
+@pytest.mark.parametrize("id", [*shapes(), *tiny()])
+def test_layers_on_one_device_form_a_chain(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = truth.model(id)
+    if not graph._is_repeated(model):
+        pytest.skip("its layers read inputs of their own, or are run in loops")
+    monkeypatch.setattr(graph, "buffer_sizes", None)
+    assert compute(model, Settings(), [GENERIC])
 
 
 # --- sums worked by hand, for layers as wide as Llama 3.1 8B's (E 4096, F 14336) over 8192 cells in batches of 512

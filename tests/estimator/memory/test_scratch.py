@@ -8,7 +8,6 @@ import pytest
 
 from estimator.ggml import ElementType
 from estimator.memory.scratch import Attention, scratch
-from tests.estimator import samples
 
 if TYPE_CHECKING:
     from estimator.backends import BackendName
@@ -27,7 +26,7 @@ def attention(
     head_k: int = 128,
 ) -> Attention:
     """32 heads over 8 of K and V, as wide as Llama 3.1 8B's."""
-    return Attention(samples.layer(n_embd_head_k=head_k), type_k, type_v, n_kv, n_rows, n_stream)
+    return Attention(32, 8, head_k, 128, type_k, type_v, n_kv, n_rows, n_stream)
 
 
 @pytest.mark.parametrize("element_type", [T.F32, T.F16, T.BF16, T.Q8_0, T.IQ4_NL])

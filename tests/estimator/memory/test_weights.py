@@ -53,7 +53,7 @@ def test_parts_on_cuda(backend: BackendName) -> None:
     parts = weights(TIED, backend)
     assert parts.inputs == NARROW_ON_CUDA
     assert parts.layers == (NARROW_ON_CUDA + NORM_ON_CUDA, NARROW_ON_CUDA + 2 * NORM_ON_CUDA)
-    assert parts.output == NARROW_ON_CUDA + NORM_ON_CUDA
+    assert (parts.output, parts.tied) == (NORM_ON_CUDA, NARROW_ON_CUDA)
     assert parts.shared == 256
 
 
@@ -62,13 +62,13 @@ def test_parts_elsewhere(backend: BackendName) -> None:
     parts = weights(TIED, backend)
     assert parts.inputs == NARROW_BYTES
     assert parts.layers == (NARROW_BYTES + NORM_ELSEWHERE, NARROW_BYTES + 2 * NORM_ELSEWHERE)
-    assert parts.output == NARROW_BYTES + NORM_ELSEWHERE
+    assert (parts.output, parts.tied) == (NORM_ELSEWHERE, NARROW_BYTES)
     assert parts.shared == 256
 
 
 def test_an_output_matrix_takes_the_place_of_the_copy() -> None:
     parts = weights(UNTIED, "generic")
-    assert (parts.inputs, parts.output) == (NARROW_BYTES, 2 * 896 * 100 + NORM_ELSEWHERE)
+    assert (parts.inputs, parts.output, parts.tied) == (NARROW_BYTES, 2 * 896 * 100 + NORM_ELSEWHERE, 0)
 
 
 def test_a_tied_embedding_is_on_the_device_and_on_the_host() -> None:
@@ -89,6 +89,30 @@ def test_what_all_layers_share_is_on_every_device_with_a_layer() -> None:
     first, second = estimate(UNTIED, split, [GENERIC] * 2).devices
     assert first.weights == NARROW_BYTES + NORM_ELSEWHERE + 256
     assert second.weights == NARROW_BYTES + 2 * NORM_ELSEWHERE + 256 + 2 * 896 * 100 + NORM_ELSEWHERE
+
+
+def test_layers_on_the_host_take_what_they_share_with_them() -> None:
+    result = estimate(UNTIED, Settings(n_ctx=256, n_gpu_layers=2), [GENERIC])
+    assert result.host.weights == NARROW_BYTES + (NARROW_BYTES + NORM_ELSEWHERE) + 256
+    assert result.devices[0].weights == NARROW_BYTES + 2 * NORM_ELSEWHERE + 256 + 2 * 896 * 100 + NORM_ELSEWHERE
+
+
+def test_a_tied_embedding_is_not_copied_where_the_output_is_on_the_host_too() -> None:
+    result = estimate(TIED, Settings(n_ctx=256, n_gpu_layers=0), [GENERIC])
+    assert result.host.weights == 3 * NARROW_BYTES + 4 * NORM_ELSEWHERE + 256
+    assert result.devices[0].weights == 0
+
+
+def test_tensors_kept_on_the_host_are_counted_there_alone() -> None:
+    result = estimate(UNTIED, Settings(n_ctx=256, cpu_tensors=r"ffn_up|^output\.weight"), [samples.device("cuda")])
+    assert result.host.weights == 3 * NARROW_BYTES + 2 * 896 * 100
+    assert result.devices[0].weights == 4 * NORM_ON_CUDA + 256
+
+
+def test_a_tied_embedding_that_is_kept_is_counted_once() -> None:
+    result = estimate(TIED, Settings(n_ctx=256, cpu_tensors="token_embd"), [GENERIC])
+    assert result.host.weights == NARROW_BYTES
+    assert result.devices[0].weights == 2 * NARROW_BYTES + 4 * NORM_ELSEWHERE + 256
 
 
 def on_device(model: Model, backend: BackendName) -> int:

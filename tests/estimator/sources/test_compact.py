@@ -84,15 +84,20 @@ def test_keys_that_no_byte_depends_on_are_left_out() -> None:
         "llama.context_length": 4096,
         "llama.attention.head_count_kv": (8, 4, 8),
         "llama.attention.sliding_window": 512,
+        "llama.expert_weights_scale": 2.5,
+        "llama.attention.temperature_scale": 0.1,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.embedding_scale": 12.0,
+        "llama.rope.scaling.finetuned": False,
     }
     left_out = {
         "general.author": "somebody",
         "general.basename": "ours",
         "tokenizer.ggml.model": "gpt2",
         "llama.rope.freq_base": 1e6,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.attention.layer_norm_epsilon": 1e-5,
         "gemma2.final_logit_softcapping": 30.0,
-        "llama.expert_weights_scale": 1.0,
+        "llama.residual_scale": 1.0,
     }
     header = header_of([], **kept, **left_out)
     packed = pack(header)
