@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from estimator.errors import SettingsError
 from estimator.estimate import Estimate, Share, estimate
 from estimator.settings import MAX_N_CTX
 
@@ -42,9 +43,21 @@ def max_context(model: Model, settings: Settings, devices: Sequence[Device]) -> 
     could_fit = _largest(lambda steps: all(map(_fits_without_holes, at(steps * STEP).devices)), steps)
     steps = next((deeper for deeper in range(could_fit, steps, -1) if fits(deeper)), steps)
     whole = steps * STEP
-    if whole >= settings.n_ubatch or not at(whole + 1).fits:
+    if whole >= settings.n_ubatch:
         return whole
-    return next(n_ctx for n_ctx in range(whole + STEP - 1, whole, -1) if at(n_ctx).fits)
+    least = next(n_ctx for n_ctx in range(whole + 1, whole + STEP + 1) if _is_accepted(at, n_ctx))
+    if not at(least).fits:
+        return whole
+    return next(n_ctx for n_ctx in range(whole + STEP - 1, least - 1, -1) if at(n_ctx).fits)
+
+
+def _is_accepted(at: Callable[[int], Estimate], n_ctx: int) -> bool:
+    """Whether llama.cpp takes so few tokens: it may refuse fewer than slots, though it accepts more."""
+    try:
+        at(n_ctx)
+    except SettingsError:
+        return False
+    return True
 
 
 def _estimates(model: Model, settings: Settings, devices: Sequence[Device]) -> Callable[[int], Estimate]:

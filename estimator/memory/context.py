@@ -61,6 +61,8 @@ def resolve(model: Model, settings: Settings) -> Context:
     n_ctx_seq = n_ctx if settings.is_unified else pad(n_ctx // n_seq_max, 256)
     n_ctx = n_ctx_seq if settings.is_unified else n_ctx_seq * n_seq_max
     n_tokens = min(n_ctx, n_ubatch)
+    n_outputs_max = _n_outputs_max(model, settings, n_batch)
+    _refuse_few_outputs(settings, n_outputs_max)
     return Context(
         n_ctx=n_ctx,
         n_ctx_seq=n_ctx_seq,
@@ -68,7 +70,7 @@ def resolve(model: Model, settings: Settings) -> Context:
         n_stream=1 if settings.is_unified and not model.traits.streams_apart else n_seq_max,
         n_ubatch=n_ubatch,
         n_tokens=n_tokens,
-        n_outputs=min(n_tokens, n_batch if model.traits.encodes else _n_outputs_max(settings, n_batch)),
+        n_outputs=min(n_tokens, n_outputs_max),
         type_k=cache_type(settings.cache_type_k),
         type_v=cache_type(settings.cache_type_v),
         flash_attn=settings.flash_attn and model.traits.flash_attention,
@@ -77,11 +79,27 @@ def resolve(model: Model, settings: Settings) -> Context:
     )
 
 
-def _n_outputs_max(settings: Settings, n_batch: int) -> int:
-    """Rows of logits: llama-server reserves one a slot (server-context.cpp:42-54), 0 asks for the whole batch."""
-    if settings.n_outputs is None:
-        return min(n_batch, settings.n_seq_max)
-    return settings.n_outputs or n_batch
+def _n_outputs_max(model: Model, settings: Settings, n_batch: int) -> int:
+    """Rows of logits: llama-server asks for one a slot (server-context.cpp:42-54), 0 is the whole batch.
+
+    With an encoder it is the whole batch whatever was asked for (llama-context.cpp:252).
+    """
+    if model.traits.encodes or settings.n_outputs == 0:
+        return n_batch
+    return min(settings.n_batch, settings.n_seq_max) if settings.n_outputs is None else settings.n_outputs
+
+
+def _refuse_few_outputs(settings: Settings, n_outputs_max: int) -> None:
+    """Every slot needs a row of logits: llama.cpp stops without one (llama-context.cpp:2275, ``output_reserve``)."""
+    if settings.n_seq_max <= n_outputs_max:
+        return
+    raise SettingsError(
+        "fewer-outputs-than-slots",
+        f"n_parallel is {settings.n_seq_max} and every slot needs a row of logits, but llama.cpp would reserve "
+        f"{n_outputs_max}: use at most {n_outputs_max}, or a larger n_outputs, n_batch or n_ctx",
+        field="n_parallel",
+        allowed=f"1 to {n_outputs_max}",
+    )
 
 
 def _refuse(model: Model, settings: Settings) -> None:

@@ -46,6 +46,7 @@ REFUSED = [
     ({"ctx": ["1", "2"]}, "repeated", "ctx"),
     ({"ub": "0"}, "out-of-range", "ub"),
     ({"np": "257"}, "out-of-range", "np"),
+    ({"engine": "llama-bench", "np": "8", "ctx": "4"}, "fewer-outputs-than-slots", "np"),
     ({"model": "nope"}, "unknown-model", "model"),
     ({"model": "\0"}, "unknown-model", "model"),
     ({"model": "../../etc/passwd"}, "unknown-model", "model"),

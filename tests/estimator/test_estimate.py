@@ -241,7 +241,7 @@ def test_all_layers_by_number() -> None:
 
 RUNS = st.builds(
     Settings,
-    n_ctx=st.integers(1, 2**18),
+    n_ctx=st.integers(8, 2**18),  # fewer than slots are refused
     n_batch=st.sampled_from([64, 2048, 4096]),
     n_ubatch=st.sampled_from([1, 16, 512, 2048]),
     n_parallel=st.sampled_from([-1, 1, 3, 8]),
@@ -249,7 +249,7 @@ RUNS = st.builds(
     cache_type_k=st.sampled_from(CACHE_TYPES),
     cache_type_v=st.sampled_from(CACHE_TYPES),
     swa_full=st.booleans(),
-    n_outputs=st.sampled_from([None, 0, 1]),
+    n_outputs=st.sampled_from([None, 0, 8]),
 )
 DEVICES = st.lists(
     st.sampled_from([RTX_4090, GENERIC, samples.device("metal", 2**35), samples.device("rocm")]), min_size=1, max_size=3

@@ -129,6 +129,13 @@ def test_zero_where_nothing_fits(n_parallel: int) -> None:
     assert max_context(LLAMA, settings, [samples.device("metal", 1)]) == 0
 
 
+def test_fewer_tokens_than_slots_are_not_tried() -> None:
+    settings = Settings(n_parallel=8, n_outputs=0)
+    least = estimate(LLAMA, replace(settings, n_ctx=8), [GENERIC]).devices[0].total
+    assert max_context(LLAMA, settings, [samples.device("generic", least - 1)]) == 0
+    assert max_context(LLAMA, settings, [samples.device("generic", least)]) >= 8
+
+
 @pytest.mark.parametrize("n_ctx", [1, 100, 300, 511])
 def test_below_a_batch_every_token_counts(n_ctx: int) -> None:
     """A shorter context makes the batch smaller, so the answer need not be a multiple of 256."""

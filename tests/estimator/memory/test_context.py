@@ -102,7 +102,8 @@ def test_batches(given: dict[str, Any], n_ubatch: int, n_tokens: int) -> None:
         ({"n_parallel": 3}, 3),
         ({"n_parallel": -1}, 4),
         ({"n_parallel": 256}, 256),
-        ({"n_parallel": 256, "n_batch": 64}, 64),
+        ({"n_parallel": 256, "n_ubatch": 64}, 64),
+        ({"n_parallel": 4, "n_ctx": 3, "kv_unified": True}, 3),
         # every row
         ({"n_outputs": 0}, 512),
         ({"n_outputs": 0, "n_ubatch": 2048}, 2048),
@@ -114,6 +115,24 @@ def test_batches(given: dict[str, Any], n_ubatch: int, n_tokens: int) -> None:
 )
 def test_rows_of_logits(given: dict[str, Any], n_outputs: int) -> None:
     assert context(**{"n_ctx": 32768, **given}).n_outputs == n_outputs
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [
+        ({"n_parallel": 4, "n_outputs": 1}, 1),
+        ({"n_parallel": 100, "n_batch": 64}, 64),
+        # every row of the batch, which is no longer than the context
+        ({"n_parallel": 4, "n_outputs": 0, "n_ctx": 2}, 2),
+        ({"n_parallel": 4, "n_outputs": 0, "n_batch": 3}, 3),
+    ],
+)
+def test_every_slot_needs_a_row_of_logits(given: dict[str, Any], most: int) -> None:
+    with pytest.raises(SettingsError) as caught:
+        context(**given)
+    assert (caught.value.code, caught.value.field) == ("fewer-outputs-than-slots", "n_parallel")
+    assert caught.value.allowed == f"1 to {most}"
+    assert context(**{**given, "n_parallel": most}).n_outputs == most
 
 
 def test_the_rest_is_passed_on() -> None:
