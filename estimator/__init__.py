@@ -15,7 +15,8 @@ from estimator.devices import Device, device, devices, with_wired_limit
 from estimator.errors import DeviceError, FathomError, IncompleteHeaderError, ModelError, SettingsError
 from estimator.estimate import Estimate, Line, Share, estimate
 from estimator.fit import Point, curve, max_context
-from estimator.model import Layer, Model, Tensor
+from estimator.layer import Layer
+from estimator.model import Model, Tensor
 from estimator.settings import Settings
 from estimator.sources.from_gguf import read_gguf
 from estimator.sources.quantize import quantize

@@ -14,9 +14,9 @@ from estimator.memory.scratch import F32_BYTES
 from estimator.mixers import AltUp
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 def spread(graph: Graph, embedded: Node) -> Node:

@@ -11,9 +11,9 @@ from estimator.memory.scratch import F16_BYTES, F32_BYTES, Attention
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 class CacheInputs:

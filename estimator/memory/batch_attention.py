@@ -8,9 +8,9 @@ from estimator.ggml import ElementType
 from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES, Attention
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 def attend_batch(graph: Graph, layer: Layer, normed: Node) -> Node:

@@ -17,9 +17,9 @@ from estimator.memory.stream_blocks import banked, fused_streams, low_rank_strea
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 def block(graph: Graph, layer: Layer, residual: Node) -> Node:

@@ -16,10 +16,10 @@ from estimator.memory.builder import I64_BYTES
 from estimator.memory.scratch import F32_BYTES, I32_BYTES, Attention
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
     from estimator.mixers import Blocks
-    from estimator.model import Layer
 
 RESERVED_POSITIONS: Final = 256
 """``get_n_pos`` of an empty cache (llama-kv-cache-msa.cpp:262-273)."""

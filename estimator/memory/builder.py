@@ -7,16 +7,16 @@ nothing and is left out.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, cast
 
 from estimator.ggml import ElementType, is_quantized, pad
 from estimator.memory.alloc import HOST, UNPLACED, Node
+from estimator.memory.fetching import FETCH_ROWS, FETCHING, fetched_bytes
 from estimator.memory.scratch import F32_BYTES, I32_BYTES, scratch
 from estimator.memory.section import BEFORE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from estimator.memory.context import Context
     from estimator.memory.placement import Place, Places
@@ -29,13 +29,6 @@ I64_BYTES: Final = 8
 
 ROTATION: Final = 64
 """Smallest Hadamard matrix, and what a head size must be a multiple of (llama-kv-cache.cpp:315-357)."""
-
-
-FETCHING: Final = 0
-"""The device that computes with weights of the host's: the first."""
-
-FETCH_ROWS: Final = 32
-"""``GGML_OP_OFFLOAD_MIN_BATCH``: from so many rows on."""
 
 
 TOKENS: Final = "tokens"
@@ -314,20 +307,3 @@ class Graph:
         while largest and n_embd_head % (2 * n) == 0:
             n *= 2
         return self.input(n * n * F32_BYTES)
-
-
-@lru_cache(maxsize=256)
-def _largest_weights(model: Model) -> Mapping[str, int]:
-    """Bytes of the largest weight of each name."""
-    largest: dict[str, int] = {}
-    for tensor in model.tensors:
-        part, _, rest = tensor.name.removesuffix(".weight").partition(".")
-        name = rest.partition(".")[2] if part == "blk" else part
-        largest[name] = max(largest.get(name, 0), tensor.n_bytes)
-    return largest
-
-
-def fetched_bytes(model: Model, weight: str) -> int:
-    """Bytes of a weight that a device fetches: of the layer that has the largest, for its copy outlives no other."""
-    largest = _largest_weights(model)
-    return largest.get("token_embd" if weight == "output" and model.has_tied_output else weight, 0)

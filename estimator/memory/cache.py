@@ -10,8 +10,9 @@ from estimator.ggml import ElementType, row_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from estimator.layer import Layer
     from estimator.memory.context import Context
-    from estimator.model import Layer, Model
+    from estimator.model import Model
 
 
 class CachePart(NamedTuple):

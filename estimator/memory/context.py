@@ -9,7 +9,8 @@ from estimator.errors import SettingsError
 from estimator.ggml import ElementType, block_elements, cache_type, is_quantized, pad
 
 if TYPE_CHECKING:
-    from estimator.model import Layer, Model
+    from estimator.layer import Layer
+    from estimator.model import Model
     from estimator.settings import Settings
 
 

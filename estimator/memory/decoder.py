@@ -15,9 +15,9 @@ from estimator.memory.feed_forward import feed_forward
 from estimator.memory.scratch import F32_BYTES
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 def decoder(graph: Graph, layer: Layer, residual: Node) -> Node:

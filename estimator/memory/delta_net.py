@@ -12,10 +12,10 @@ from estimator.memory.recurrent import gather_states, write_conv_state
 from estimator.memory.scratch import F32_BYTES
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
     from estimator.mixers import GatedDeltaNet
-    from estimator.model import Layer
 
 
 def gated_delta_net(graph: Graph, layer: Layer, normed: Node) -> Node:

@@ -10,9 +10,9 @@ from estimator.memory.scratch import F32_BYTES, I32_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from estimator.layer import Activation, Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Activation, Layer
 
 
 FUSED: Final = ("gate_up",)

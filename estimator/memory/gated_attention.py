@@ -9,9 +9,9 @@ from estimator.memory.attention import attend, cache_inputs, query_size, turned_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 def gated_attention(

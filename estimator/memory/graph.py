@@ -16,8 +16,9 @@ from estimator.memory.alloc import HOST, BufferSize, Node, buffer_sizes
 from estimator.memory.altup import merge, spread
 from estimator.memory.banked import mixed
 from estimator.memory.block import block
-from estimator.memory.builder import FETCHING, I64_BYTES, TOKENS, Graph, Target
+from estimator.memory.builder import I64_BYTES, TOKENS, Graph, Target
 from estimator.memory.embedding import joined
+from estimator.memory.fetching import FETCHING
 from estimator.memory.fused_hyper import fused_head, mean_head
 from estimator.memory.hyper import head, streams
 from estimator.memory.low_rank_hyper import low_rank_head

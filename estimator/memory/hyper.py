@@ -13,10 +13,10 @@ from estimator.memory.latent import attend_to_latent, gate_and_project
 from estimator.memory.scratch import F32_BYTES
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
     from estimator.mixers import Latent
-    from estimator.model import Layer
 
 
 def streams(graph: Graph, embedded: Node) -> Node:

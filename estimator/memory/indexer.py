@@ -15,10 +15,10 @@ from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
     from estimator.mixers import Indexer
-    from estimator.model import Layer
 
 CHOSEN: Final = "chosen"
 """What the last indexer chose, in ``Graph.left``."""

@@ -18,10 +18,10 @@ from estimator.memory.scratch import F16_BYTES, F32_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
     from estimator.mixers import Latent
-    from estimator.model import Layer
 
 
 def latent(graph: Graph, layer: Layer, normed: Node) -> Node:

@@ -8,9 +8,9 @@ from estimator.memory.recurrent import gather_states
 from estimator.memory.scratch import F32_BYTES
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 class DecayInputs:

@@ -8,10 +8,10 @@ from estimator.memory.recurrent import clear_state, copy_extra_states, gather_st
 from estimator.memory.scratch import F32_BYTES
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
     from estimator.mixers import InterleavedMamba, Mamba, Mamba2
-    from estimator.model import Layer
 
 
 def mamba(graph: Graph, layer: Layer, normed: Node) -> Node:

@@ -35,10 +35,10 @@ from estimator.mixers import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
     from estimator.mixers import Mixer
-    from estimator.model import Layer
 
 
 def mix(graph: Graph, layer: Layer, normed: Node) -> Node:

@@ -8,9 +8,10 @@ from estimator.memory.recurrent import gather_states
 from estimator.memory.scratch import F32_BYTES, I32_BYTES
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer, NGrams
+    from estimator.model import NGrams
 
 EMBEDDED: Final = "ngrams"
 """The embedding of each token and those before it, in ``Graph.left``."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from estimator.memory.scratch import F32_BYTES, I32_BYTES
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 def look_up(graph: Graph) -> Node:

@@ -14,10 +14,10 @@ from estimator.memory.latent import compressed_query, look, query
 from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
     from estimator.mixers import Latent, Pools
-    from estimator.model import Layer
 
 SHOWN: Final = "shown"
 """The mask of what the last indexer chose, in ``Graph.left``."""

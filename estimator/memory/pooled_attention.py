@@ -10,10 +10,10 @@ from estimator.memory.pooled import PoolInputs, gather_pools, stored_pools
 from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
     from estimator.mixers import PooledAttention, Pools
-    from estimator.model import Layer
 
 
 def pooled_attention(graph: Graph, layer: Layer, normed: Node) -> Node:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from estimator.memory.recurrent import gather_states, write_conv_state
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 def short_conv(graph: Graph, layer: Layer, normed: Node) -> Node:

@@ -12,9 +12,9 @@ from estimator.memory.mix import mix
 from estimator.memory.ngrams import add_ngrams
 
 if TYPE_CHECKING:
+    from estimator.layer import Layer
     from estimator.memory.alloc import Node
     from estimator.memory.builder import Graph
-    from estimator.model import Layer
 
 
 def banked(graph: Graph, layer: Layer, residual: Node) -> Node:

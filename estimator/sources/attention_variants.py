@@ -10,7 +10,7 @@ from estimator.model import Stacks
 from estimator.sources.hparams import MAX_LAYERS
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts, HParams
 
 BAICHUAN_WITH_ROPE: Final = 32

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts, HParams
     from estimator.traits import Traits
 

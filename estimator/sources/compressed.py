@@ -10,7 +10,7 @@ from estimator.mixers import CompressedAttention, Indexer
 from estimator.sources.recurrent import check_shape
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts
 
 SMALL: Final = 4

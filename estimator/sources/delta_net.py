@@ -10,7 +10,7 @@ from estimator.mixers import GatedAttention, GatedDeltaNet
 from estimator.sources.recurrent import check_shape, recurrent_by_interval, state_space
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts
 
 INTERVAL = 4

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from estimator.errors import ModelError
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts
 
 

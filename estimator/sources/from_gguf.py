@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 from estimator.errors import ModelError
 from estimator.ggml import file_type_name
-from estimator.model import Layer, Model, Stacks
-from estimator.sources.architectures import Architecture, Window, architecture
+from estimator.layer import Layer
+from estimator.model import Model, Stacks
+from estimator.sources.architectures import architecture
 from estimator.sources.gguf import GGUFHeader, read_header
 from estimator.sources.hparams import MAX_EXPERTS, MAX_LAYERS, MAX_STREAMS, Facts, HParams
 
 if TYPE_CHECKING:
     import os
 
+    from estimator.sources.architecture import Architecture, Window
     from estimator.sources.gguf_cursor import Readable
     from estimator.traits import Traits
 

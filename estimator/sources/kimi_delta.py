@@ -11,7 +11,7 @@ from estimator.sources.latent import latent
 from estimator.sources.recurrent import MAX_CONV, check_shape
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts
 
 

@@ -9,7 +9,7 @@ from estimator.errors import ModelError
 from estimator.mixers import Indexer, Latent
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts
 
 

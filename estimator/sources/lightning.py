@@ -9,7 +9,7 @@ from estimator.mixers import LightningAttention
 from estimator.sources.recurrent import check_shape, recurrent_by_interval
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts
 
 INTERVAL: Final = 8

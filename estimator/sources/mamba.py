@@ -10,7 +10,7 @@ from estimator.mixers import InterleavedMamba, Mamba, Mamba2
 from estimator.sources.recurrent import check_shape, state_space
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts
     from estimator.sources.recurrent import StateSpace
 

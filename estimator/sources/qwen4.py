@@ -12,7 +12,7 @@ from estimator.sources.delta_net import delta_net
 from estimator.sources.recurrent import MAX_CONV
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts, HParams
 
 MAX_NGRAM: Final = 16

@@ -9,7 +9,7 @@ from estimator.mixers import ShortConv
 from estimator.sources.recurrent import MAX_CONV, check_shape
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
     from estimator.sources.hparams import Facts
 
 

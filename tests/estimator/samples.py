@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from estimator.devices import Device
 from estimator.ggml import ElementType
-from estimator.model import Layer, Model, Tensor
+from estimator.layer import Layer
+from estimator.model import Model, Tensor
 
 if TYPE_CHECKING:
     from estimator.backends import BackendName

@@ -17,7 +17,7 @@ from tests.estimator import samples
 
 if TYPE_CHECKING:
     from estimator.devices import Device
-    from estimator.model import Layer
+    from estimator.layer import Layer
 
 SEEN = device("rtx-4090")
 ROCM = samples.device("rocm")

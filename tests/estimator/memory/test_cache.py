@@ -13,7 +13,7 @@ from estimator.settings import Settings
 from tests.estimator import samples
 
 if TYPE_CHECKING:
-    from estimator.model import Layer
+    from estimator.layer import Layer
 
 MIB = 2**20
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from estimator.ggml import ElementType
-from estimator.model import Layer, Model, Tensor
+from estimator.layer import Layer
+from estimator.model import Model, Tensor
 from estimator.sources.quantize import quantize
 
 T = ElementType

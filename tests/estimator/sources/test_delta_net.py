@@ -9,12 +9,14 @@ import pytest
 from estimator.errors import ModelError
 from estimator.ggml import ElementType
 from estimator.mixers import GatedAttention, GatedDeltaNet, ShortConv
-from estimator.model import Layer, Tensor
+from estimator.model import Tensor
 from estimator.sources.from_gguf import model_from_header
 from estimator.sources.gguf import GGUFHeader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from estimator.layer import Layer
 
 SSM = {"conv_kernel": 4, "inner_size": 512, "state_size": 128, "time_step_rank": 4, "group_count": 2}
 CONV_DIM = 512 + 2 * 2 * 128

@@ -14,7 +14,7 @@ from gguf.constants import GGUFValueType
 import estimator as fathom
 from estimator.errors import ModelError
 from estimator.ggml import pad
-from estimator.model import Layer
+from estimator.layer import Layer
 from estimator.sources.architectures import ARCHITECTURES
 from estimator.traits import Traits
 from tests.estimator.sources.gguf_bytes import LE

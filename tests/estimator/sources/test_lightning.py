@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from estimator.errors import ModelError
 from estimator.ggml import ElementType
 from estimator.mixers import LightningAttention
-from estimator.model import Layer, Tensor
+from estimator.model import Tensor
 from estimator.sources.from_gguf import model_from_header
 from estimator.sources.gguf import GGUFHeader
+
+if TYPE_CHECKING:
+    from estimator.layer import Layer
 
 QKV = (256, 3 * 4 * 64)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from estimator.errors import ModelError
 from estimator.ggml import ElementType
 from estimator.mixers import InterleavedMamba, Mamba, Mamba2
-from estimator.model import Layer, Model, Tensor
+from estimator.model import Model, Tensor
 from estimator.sources.from_gguf import model_from_header
 from estimator.sources.gguf import GGUFHeader
+
+if TYPE_CHECKING:
+    from estimator.layer import Layer
 
 Weights = Mapping[str, tuple[int, ...]]
 

@@ -9,7 +9,7 @@ import pytest
 from estimator.devices import GENERIC
 from estimator.estimate import estimate
 from estimator.ggml import ElementType
-from estimator.memory.builder import fetched_bytes
+from estimator.memory.fetching import fetched_bytes
 from estimator.model import Tensor
 from estimator.settings import Settings
 from tests.estimator import samples
