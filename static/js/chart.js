@@ -30,7 +30,7 @@ function themed(layout, width) {
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",
     font: { family: getComputedStyle(document.body).fontFamily, color: colour("ink"), size: 13 },
-    modebar: { bgcolor: "transparent", color: colour("soft"), activecolor: colour("ink") },
+    modebar: { orientation: "v", bgcolor: "transparent", color: colour("soft"), activecolor: colour("ink") },
     hoverlabel: { bgcolor: colour("card"), bordercolor: colour("rule"), font: { color: colour("ink") } },
     xaxis: { ...axis, ...layout.xaxis },
     yaxis: { ...axis, ...layout.yaxis },

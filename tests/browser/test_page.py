@@ -114,6 +114,21 @@ def test_a_second_device_shares_the_model_and_can_be_removed(visit: Visit) -> No
     assert changed(page, url).endswith("?model=llama-3.3-70b-instruct&device=rtx-3090")
 
 
+def test_the_tools_of_a_chart_hide_no_name(visit: Visit) -> None:
+    page = visit.open("/?model=qwen3-coder-next&device=rtx-4090&ncmoe=40")
+    chart(page)
+    first = page.locator("fit-chart").first
+    first.hover()
+    tools = first.locator(".modebar").bounding_box()
+    names = [text.bounding_box() for text in first.locator(".infolayer .legendtext").all()]
+    assert tools
+    assert len(names) == 7
+    for name in names:
+        assert name
+        is_beside = name["x"] + name["width"] <= tools["x"] or tools["x"] + tools["width"] <= name["x"]
+        assert is_beside or name["y"] + name["height"] <= tools["y"] or tools["y"] + tools["height"] <= name["y"]
+
+
 def test_another_type_is_one_click_away(visit: Visit) -> None:
     page = visit.open()
     page.get_by_role("link", name="q4_0").click()
