@@ -13,7 +13,7 @@ SETTLED: Final = 3
 """Repetitions after which the allocator has settled; the tests compare with all layers."""
 
 PERIOD: Final = 6
-"""Equal layers after which it is back at the same place, however it alternates: it was seen to take two or three."""
+"""Equal layers after which it is back at the same place, however it alternates: after two or after three."""
 
 PERIOD_OF_GROUPS: Final = 2
 """The same for groups of several layers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from estimator.errors import ModelError
 from estimator.mixers import KimiDeltaAttention, Latent, Pools
@@ -13,6 +13,10 @@ from estimator.sources.recurrent import MAX_CONV, check_shape
 if TYPE_CHECKING:
     from estimator.layer import Layer
     from estimator.sources.hparams import Facts
+
+
+CLAMP_EPS: Final = 1e-6
+"""Below it there is no bound (llama-graph.cpp:1883)."""
 
 
 def kimi(facts: Facts, il: int, layer: Layer) -> Layer:
@@ -76,10 +80,6 @@ def bailing(facts: Facts, il: int, layer: Layer) -> Layer:
         return kimi_delta(facts, il, layer)
     layer = latent(facts, il, layer)
     return replace(layer, mixer=replace(cast("Latent", layer.mixer), copies_gated=True))
-
-
-CLAMP_EPS = 1e-6
-"""Below it there is no bound (llama-graph.cpp:1883)."""
 
 
 def kimi_delta(facts: Facts, il: int, layer: Layer) -> Layer:

@@ -9,6 +9,7 @@ from estimator.errors import ModelError
 from estimator.mixers import GatedDeltaNet, PooledAttention, Pools
 from estimator.model import NGrams
 from estimator.sources.delta_net import delta_net
+from estimator.sources.hparams import MAX_STREAMS
 from estimator.sources.recurrent import MAX_CONV
 
 if TYPE_CHECKING:
@@ -69,4 +70,4 @@ def _ngram_state(facts: Facts, il: int) -> int:
         return 0
     taps = hparams.whole("ple.conv_kernel", low=1, high=MAX_CONV) - 1
     size = hparams.whole("ple.ngram_size", low=2, high=MAX_NGRAM)
-    return taps * size * hparams.whole("hyper_connection.count", low=2, high=64) * facts.n_embd
+    return taps * size * hparams.whole("hyper_connection.count", low=2, high=MAX_STREAMS) * facts.n_embd

@@ -58,6 +58,27 @@ def test_few_rows_are_left_to_the_host() -> None:
     assert compute("cuda", **few | {"n_ubatch": 32})[0] > fetched_bytes(MODEL, "ffn_down")
 
 
+def test_single_tokens_are_left_to_the_host() -> None:
+    """While a batch is computed by the device, what many slots add one token each to is not, and takes more there."""
+    slots: dict[str, Any] = {"n_ctx": 4096, "n_parallel": 16, "kv_unified": True, "n_gpu_layers": 0}
+    batch = estimate(MODEL, Settings(**slots, n_ubatch=32), [samples.device("cuda")])
+    single = estimate(MODEL, Settings(**slots, n_ubatch=16), [GENERIC])
+    assert batch.devices[0].compute > fetched_bytes(MODEL, "ffn_down")
+    assert batch.host.compute == single.host.compute > 16 * 3 * 14336 * 4
+
+
+@pytest.mark.parametrize(("backend", "is_fetched"), [("cuda", True), ("rocm", True), ("metal", False)])
+def test_metal_fetches_weights_of_products_only(backend: Any, is_fetched: bool) -> None:
+    """Without flash attention the softmax of all scores reads the sinks."""
+    layers = (samples.layer(sinks=True),) * 4
+    sinks = tuple(Tensor(f"blk.{il}.attn_sinks.weight", (32,), ElementType.F32) for il in range(4))
+    model = samples.model(*layers, tensors=(*TENSORS, *sinks))
+    settings = Settings(n_ctx=4096, n_parallel=1, flash_attn=False, cpu_tensors="attn_sinks")
+    found = estimate(model, settings, [samples.device(backend)])
+    scores = 4096 * 512 * 32 * 4
+    assert (found.host.compute < scores) == is_fetched
+
+
 def test_a_whole_model_fetches_nothing() -> None:
     whole, generic = compute("cuda"), compute("generic")
     assert abs(whole[0] - generic[0]) < 64 * 1024

@@ -81,6 +81,39 @@ def test_some_layers_stand_for_all(id: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert some == [compute(model, *run) for run in runs(model)]
 
 
+UNEVEN: list[tuple[str, dict[str, Any], int]] = [
+    # the buffer comes back to the same place after several layers only
+    ("aya-23-8b", {"n_ctx": 8192, "n_ubatch": 1024, "n_outputs": 700}, 2),
+    ("c4ai-command-r-plus", {"n_ctx": 512, "n_ubatch": 256, "n_outputs": 0}, 2),
+    ("gpt-neox-20b", {"n_ctx": 2048, "n_ubatch": 2048, "n_outputs": 0, "flash_attn": False, "n_gpu_layers": 16}, 1),
+    ("granite-4.0-h-1b", {"n_ctx": 32768, "n_outputs": 0, "cache_type_k": "q8_0", "cpu_tensors": "ssm_"}, 1),
+    # so it does with groups of layers
+    ("qwen3.5-0.8b", {"n_ctx": 2048, "n_ubatch": 2048, "n_outputs": 700, "tensor_split": (4, 5)}, 2),
+    ("qwen3.8-27b", {"n_ctx": 512, "n_ubatch": 256, "flash_attn": False, "n_gpu_layers": 37}, 1),
+    # it settles after more than two repetitions
+    (
+        "glm-4.7-flash",
+        {"n_ctx": 2048, "n_ubatch": 1024, "n_outputs": 0, "flash_attn": False, "tensor_split": (2, 5, 5)},
+        3,
+    ),
+    # layers in no strict order
+    ("granite-4.0-h-1b", {"n_ctx": 91177, "n_ubatch": 1024, "n_outputs": 700, "n_gpu_layers": 30}, 1),
+    ("nvidia-nemotron-3-ultra-550b-a55b-bf16", {"n_ctx": 32768, "n_ubatch": 256, "offload_kqv": False}, 1),
+]
+"""Found among random settings, where fewer layers than we lay out give another size."""
+
+
+@pytest.mark.parametrize(("id", "given", "n_devices"), UNEVEN)
+@pytest.mark.parametrize("n_parallel", [1, 2])
+def test_enough_layers_stand_for_all(
+    id: str, given: dict[str, Any], n_devices: int, n_parallel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Settings(n_parallel=n_parallel, **given), [GENERIC] * n_devices
+    some = compute(truth.model(id), *run)
+    monkeypatch.setattr(graph, "representative", every_layer)
+    assert some == compute(truth.model(id), *run)
+
+
 def repeatable() -> list[str]:
     """Fixtures whose layers mean the same wherever they stand."""
     models = ((id, truth.model(id)) for id in tiny())
