@@ -12,8 +12,8 @@ from estimator.memory.alloc import HOST as ON_HOST
 from estimator.memory.builder import Target
 from estimator.memory.cache import cache_parts
 from estimator.memory.context import Context, resolve
-from estimator.memory.graph import Buffers, compute_buffers
 from estimator.memory.overhead import overhead
+from estimator.memory.pieces import Buffers, compute_buffers
 from estimator.memory.placement import places
 from estimator.memory.scratch import scratch
 from estimator.memory.state import state_parts
@@ -122,7 +122,7 @@ def estimate(model: Model, settings: Settings, devices: Sequence[Device]) -> Est
     ]
     placed = places(model, settings, free)
     lines = [*_weights(model, settings, devices, labels, placed), *_cache(model, context, labels, placed)]
-    targets = [_target(BACKENDS[device.backend]) for device in devices]
+    targets = tuple(target(BACKENDS[device.backend]) for device in devices)
     buffers = compute_buffers(model, context, targets, placed)
     lines += _compute(context, devices, labels, buffers)
     for label, costs in zip(labels, overheads, strict=True):
@@ -139,7 +139,8 @@ def estimate(model: Model, settings: Settings, devices: Sequence[Device]) -> Est
     )
 
 
-def _target(backend: Backend) -> Target:
+def target(backend: Backend) -> Target:
+    """A device of this backend as the graph sees it."""
     return Target(scratch(backend.name), backend.alignment, backend.fetches, is_real=backend.name != "generic")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from estimator.memory import per_layer
 from estimator.memory.alloc import HOST, BufferSize, Node, buffer_sizes
@@ -48,15 +48,8 @@ HEADS: Final = {"copied": head, "fused": fused_head, "mean": mean_head, "low_ran
 """``Traits.stream_head``"""
 
 
-class Buffers(NamedTuple):
-    """The compute buffer of each device, and the host's."""
-
-    devices: list[BufferSize]
-    host: BufferSize
-
-
-def compute_buffers(model: Model, context: Context, targets: Sequence[Target], places: Places) -> Buffers:
-    """The compute buffers.
+def buffers(model: Model, context: Context, targets: Sequence[Target], places: Places) -> list[BufferSize]:
+    """The compute buffer of each device and, last, the host's.
 
     A pipeline works on several batches at once, for which llama.cpp keeps copies of all that passes between devices and
     from the host (llama-context.cpp:432-470; ``GGML_SCHED_MAX_COPIES``).
@@ -71,8 +64,7 @@ def compute_buffers(model: Model, context: Context, targets: Sequence[Target], p
         one = replace(context, n_tokens=context.n_seq_max, n_outputs=context.n_seq_max)
         decoding = _at_once(Graph(model, one, targets, places), places, alignments)
         sizes = [max(pair) for pair in zip(sizes, decoding, strict=True)]
-    *devices, host = sizes
-    return Buffers(devices, host)
+    return sizes
 
 
 def _is_repeated(model: Model) -> bool:

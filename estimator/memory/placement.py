@@ -34,9 +34,9 @@ class Place:
     on_host: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Places:
-    """Where everything lies. ``nextn`` are the devices of the layers behind the trunk.
+    """Where everything lies. Compared and hashed by identity. ``nextn`` are the devices of the layers behind the trunk.
 
     ``is_full``: no layer is on the host; ``is_pipelined``: several batches go at once.
     """

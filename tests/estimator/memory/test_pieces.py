@@ -1,0 +1,97 @@
+"""What is known of one context answers for others: just as if each were laid out by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from estimator.backends import BACKENDS
+from estimator.errors import SettingsError
+from estimator.estimate import target
+from estimator.memory import pieces
+from estimator.memory.context import resolve
+from estimator.memory.graph import buffers
+from estimator.memory.pieces import STEP, compute_buffers
+from estimator.memory.placement import places
+from estimator.settings import Settings
+from tests.estimator import truth
+
+if TYPE_CHECKING:
+    import pytest
+
+    from estimator.devices import BackendName
+    from estimator.memory.builder import Target
+    from estimator.memory.context import Context
+    from estimator.model import Model
+
+ASKED: tuple[BackendName, ...] = ("generic", "cuda", "metal")
+TARGETS = tuple(target(BACKENDS[name]) for name in ASKED)
+
+CONTEXTS = st.lists(
+    st.one_of(st.integers(1, 40), st.integers(1, 600), st.sampled_from((32, 128, 512, 1024, 4096))),
+    min_size=4,
+    max_size=8,
+)
+"""Contexts in steps, small ones and powers of two more often."""
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "n_parallel": st.sampled_from((1, 1, 3)),
+        "flash_attn": st.booleans(),
+        "n_ubatch": st.sampled_from((64, 512)),
+        "n_outputs": st.sampled_from((None, 0)),
+        "n_gpu_layers": st.sampled_from((-1, -1, 2)),
+        "offload_kqv": st.sampled_from((True, True, False)),
+        "kv_unified": st.booleans(),
+        "swa_full": st.booleans(),
+    }
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    name=st.sampled_from(truth.names()),
+    drawn=st.lists(st.sampled_from(TARGETS), min_size=1, max_size=2),
+    run=SETTINGS,
+    contexts=CONTEXTS,
+)
+def test_pieces_are_what_is_laid_out(name: str, drawn: list[Target], run: dict[str, Any], contexts: list[int]) -> None:
+    model = truth.model(name)
+    targets = tuple(drawn)
+    for steps in contexts:
+        asked = Settings(n_ctx=steps * STEP, **run)
+        try:
+            context = resolve(model, asked)
+        except SettingsError:
+            continue
+        placed = places(model, asked, [1] * len(targets))
+        *devices, host = buffers(model, context, targets, placed)
+        assert compute_buffers(model, context, targets, placed) == (devices, host)
+
+
+def laid_out(monkeypatch: pytest.MonkeyPatch, name: str, contexts: list[int]) -> list[int]:
+    """Of some contexts of a model that nothing is known of, those that a graph was laid out for."""
+    model = replace(truth.model(name))
+    found = []
+
+    def noted(model: Model, context: Context, *rest: Any) -> Any:
+        found.append(steps)
+        return buffers(model, context, *rest)
+
+    monkeypatch.setattr(pieces, "buffers", noted)
+    for steps in contexts:
+        run = Settings(n_ctx=steps * STEP, n_parallel=1)
+        compute_buffers(model, resolve(model, run), TARGETS[:1], places(model, run, [1]))
+    return found
+
+
+def test_a_known_piece_is_not_laid_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert laid_out(monkeypatch, "llama-dense", [64, 64, 65, 66, 400, 63, 64]) == [64, 65]
+
+
+def test_with_leaves_each_context_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert truth.model("glm-dsa-moe").has_leaves
+    assert laid_out(monkeypatch, "glm-dsa-moe", [64, 64, 65, 66, 65]) == [64, 65, 66]
