@@ -15,13 +15,23 @@ from estimator.devices import Device, device, devices, with_wired_limit
 from estimator.errors import DeviceError, FathomError, IncompleteHeaderError, ModelError, SettingsError
 from estimator.estimate import Estimate, Line, Share, estimate
 from estimator.fit import Point, curve, max_context
+from estimator.inverse import (
+    best_pair,
+    best_split,
+    fewest_expert_layers,
+    largest_quantization,
+    most_layers,
+    most_slots,
+)
 from estimator.layer import Layer
 from estimator.model import Model, Tensor
+from estimator.plan import Change, changes
 from estimator.settings import Settings
 from estimator.sources.from_gguf import read_gguf
 from estimator.sources.quantize import quantize
 
 __all__ = [
+    "Change",
     "Device",
     "DeviceError",
     "Estimate",
@@ -36,11 +46,18 @@ __all__ = [
     "SettingsError",
     "Share",
     "Tensor",
+    "best_pair",
+    "best_split",
+    "changes",
     "curve",
     "device",
     "devices",
     "estimate",
+    "fewest_expert_layers",
+    "largest_quantization",
     "max_context",
+    "most_layers",
+    "most_slots",
     "quantize",
     "read_gguf",
     "with_wired_limit",

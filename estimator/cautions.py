@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from estimator.ggml import ElementType, block_elements, is_quantized
+from estimator.kernels import kernel, odd_head_size
 from estimator.sources.quantize_rules import BASE
 
 if TYPE_CHECKING:
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
     from estimator.memory.context import Context
     from estimator.model import Model
     from estimator.settings import Settings
-
-CUDA_HEAD_SIZES: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
-"""Equal K and V head sizes that CUDA's kernels take without conditions (ggml-cuda/fattn.cu:577-600, b11434)."""
-
-METAL_HEAD_SIZES: Final = frozenset({32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576})
-"""ggml-metal/ggml-metal-device.m:1726-1770, b11434."""
 
 
 class Caution(NamedTuple):
@@ -100,14 +95,24 @@ def _about_attention(model: Model, context: Context, devices: Sequence[Device]) 
             "CUDA, ROCm and Metal have no flash attention for an iq4_nl cache: attention then runs on the CPU, far "
             "slower. q4_0 takes the same memory.",
         )
-    known = {"cuda": CUDA_HEAD_SIZES, "rocm": CUDA_HEAD_SIZES, "metal": METAL_HEAD_SIZES}
-    sizes = {layer.n_embd_head_k for layer in model.kinds}
-    for backend in sorted(backends & known.keys()):
-        if odd := sorted(sizes - known[backend]):
+    speeds = {kernel(backend, context.type_k, context.type_v).speed for backend in backends}
+    if "slow" in speeds and "cpu" not in speeds:
+        yield Caution(
+            "kv-pair-without-kernel",
+            f"CUDA and ROCm builds have no kernel for a cache of {_pair(context)} unless they were built with "
+            "GGML_CUDA_FA_QUANTS=all: the cache of each layer is converted to f16 for every token. Builds up to "
+            "about b10819 compute attention on the CPU instead.",
+        )
+    for backend in sorted(backends):
+        if odd := odd_head_size(backend, model):
             yield Caution(
                 "head-size-without-flash-attention",
-                f"{backend.upper()} may have no flash attention for heads of {odd[0]}: attention then runs on the CPU.",
+                f"{backend.upper()} may have no flash attention for heads of {odd}: attention then runs on the CPU.",
             )
+
+
+def _pair(context: Context) -> str:
+    return " and ".join(dict.fromkeys(side.name.lower() for side in (context.type_k, context.type_v)))
 
 
 def _about(devices: Sequence[Device]) -> Iterator[Caution]:

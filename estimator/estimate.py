@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from estimator.backends import BACKENDS
 from estimator.cautions import Caution, cautions
@@ -108,6 +108,40 @@ def estimate(model: Model, settings: Settings, devices: Sequence[Device]) -> Est
         SettingsError: llama.cpp refuses these settings for this model, or they are not modelled.
         DeviceError: no device, or too many.
     """
+    run = _run(model, settings, devices)
+    targets = tuple(target(BACKENDS[device.backend]) for device in devices)
+    buffers = compute_buffers(model, run.context, targets, run.placed)
+    lines = (*run.lines, *_compute(run.context, devices, run.labels, buffers), *run.overheads)
+    return Estimate(
+        devices=_shares(devices, run.labels, lines, [size.total - size.live for size in buffers.devices]),
+        host=_share(HOST, HOST, "System memory", None, lines),
+        lines=lines,
+        warnings=cautions(model, settings, run.context, devices),
+        context=run.context,
+    )
+
+
+def at_least(model: Model, settings: Settings, devices: Sequence[Device]) -> tuple[Share, ...]:
+    """What each device holds apart from the compute buffer, which takes no graph to tell: the least that it takes.
+
+    Raises:
+        SettingsError, DeviceError: as ``estimate`` does.
+    """
+    run = _run(model, settings, devices)
+    return _shares(devices, run.labels, (*run.lines, *run.overheads), [0] * len(devices))
+
+
+class _Run(NamedTuple):
+    """What is known of a run before its graph is: where everything lies, weights and caches, and what drivers take."""
+
+    context: Context
+    labels: list[str]
+    placed: Places
+    lines: list[Line]
+    overheads: list[Line]
+
+
+def _run(model: Model, settings: Settings, devices: Sequence[Device]) -> _Run:
     if not 1 <= len(devices) <= MAX_DEVICES:
         allowed = f"1 to {MAX_DEVICES} devices"
         raise DeviceError(
@@ -115,28 +149,24 @@ def estimate(model: Model, settings: Settings, devices: Sequence[Device]) -> Est
         )
     context = resolve(model, settings)
     labels = _labels(devices)
-    overheads = [overhead(device) for device in devices]
-    free = [
-        max((device.capacity or 1) - sum(line.bytes for line in lines), 1)
-        for device, lines in zip(devices, overheads, strict=True)
-    ]
-    placed = places(model, settings, free)
-    lines = [*_weights(model, settings, devices, labels, placed), *_cache(model, context, labels, placed)]
-    targets = tuple(target(BACKENDS[device.backend]) for device in devices)
-    buffers = compute_buffers(model, context, targets, placed)
-    lines += _compute(context, devices, labels, buffers)
-    for label, costs in zip(labels, overheads, strict=True):
-        lines += [Line(label, "overhead", cost.label, cost.bytes, cost.basis, cost.explain) for cost in costs]
-    return Estimate(
-        devices=tuple(
-            _share(device.id, label, device.name, device.capacity, lines, size.total - size.live)
-            for device, label, size in zip(devices, labels, buffers.devices, strict=True)
-        ),
-        host=_share(HOST, HOST, "System memory", None, lines),
-        lines=tuple(lines),
-        warnings=cautions(model, settings, context, devices),
-        context=context,
+    where = placed(model, settings, devices)
+    return _Run(
+        context,
+        labels,
+        where,
+        [*_weights(model, settings, devices, labels, where), *_cache(model, context, labels, where)],
+        [
+            Line(label, "overhead", cost.label, cost.bytes, cost.basis, cost.explain)
+            for device, label in zip(devices, labels, strict=True)
+            for cost in overhead(device)
+        ],
     )
+
+
+def placed(model: Model, settings: Settings, devices: Sequence[Device]) -> Places:
+    """Where everything lies: layers are shared by what devices have free before the model, unless settings say."""
+    free = [(device.capacity or 1) - sum(cost.bytes for cost in overhead(device)) for device in devices]
+    return places(model, settings, [max(size, 1) for size in free])
 
 
 def target(backend: Backend) -> Target:
@@ -147,6 +177,15 @@ def target(backend: Backend) -> Target:
 def _labels(devices: Sequence[Device]) -> list[str]:
     ids = [device.id for device in devices]
     return [id if (n := ids[: i + 1].count(id)) == 1 else f"{id}#{n}" for i, id in enumerate(ids)]
+
+
+def _shares(
+    devices: Sequence[Device], labels: Sequence[str], lines: Sequence[Line], holes: Sequence[int]
+) -> tuple[Share, ...]:
+    return tuple(
+        _share(device.id, label, device.name, device.capacity, lines, unused)
+        for device, label, unused in zip(devices, labels, holes, strict=True)
+    )
 
 
 def _share(id: str, label: str, name: str, capacity: int | None, lines: Sequence[Line], holes: int = 0) -> Share:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from estimator.errors import SettingsError
 from estimator.memory.alloc import HOST
-from estimator.memory.weights import FIRST_LAYER
+from estimator.memory.weights import FIRST_LAYER, kept
 from estimator.settings import as_float32
 
 if TYPE_CHECKING:
@@ -126,15 +125,13 @@ def _points(shares: Sequence[float], n_devices: int) -> list[float]:
 def kept_on_host(model: Model, pattern: str | None) -> Mapping[int, frozenset[str]]:
     """The weights that ``pattern`` keeps on the host, for each layer and for ``OUTPUT``, by their name in the block.
 
-    The name of a tensor must contain a match (llama-model-loader.cpp, ``create_tensor``). A tied embedding is copied
-    for the output under its own name.
+    A tied embedding is copied for the output under its own name.
     """
     if pattern is None:
         return {}
     found: dict[int, set[str]] = defaultdict(set)
-    for tensor in model.tensors:
-        is_idle = tensor.name.startswith("enc.") and model.has("dec.output_norm.weight")
-        if is_idle or not re.search(pattern, tensor.name):
+    for tensor in kept(model, pattern):
+        if tensor.name.startswith("enc.") and model.has("dec.output_norm.weight"):
             continue
         part, _, rest = tensor.name_in_stack.partition(".")
         if part == "blk":

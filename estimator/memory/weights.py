@@ -43,35 +43,77 @@ class Weights:
     on_host: int
 
 
+INPUTS, OUTPUT, SHARED, IDLE = "inputs", "output", "shared", "idle"
+"""Parts that are no layer; what is idle is not loaded."""
+
+
 @lru_cache(maxsize=256)
 def weights(model: Model, backend: BackendName, pattern: str | None = None) -> Weights:
     """The parts of a model, as a backend stores them; tensors whose name has a match of ``pattern`` are apart."""
-    store = BACKENDS[backend]
-    layers = [0] * model.n_layer_all
-    inputs = output = tied = shared = on_host = 0
-    norms_output = model.traits.head != "hidden" and not model.has("output_norm.weight")
-    first = FIRST_LAYER - {"token_embd_norm"} if norms_output else FIRST_LAYER
-    for tensor in model.tensors:
-        size = _stored(store, tensor)
-        part, _, rest = tensor.name_in_stack.partition(".")
-        layer = int(rest.partition(".")[0]) if part == "blk" else 0 if part in first else None
-        is_kept = pattern is not None and re.search(pattern, tensor.name) is not None
-        if part in INPUT_LAYER:
-            inputs += size
-            if part == "token_embd" and model.has_tied_output:
-                tied = 0 if is_kept else size
-                on_host += size if is_kept and model.traits.output_first else 0
-        elif layer is not None and not _is_loaded(model, layer, rest):
-            continue
-        elif is_kept:
+    if pattern is None:
+        return _all(model, backend)
+    whole = weights(model, backend)
+    layers = list(whole.layers)
+    tied, less, on_host = whole.tied, {OUTPUT: 0, SHARED: 0}, 0
+    for tensor in kept(model, pattern):
+        size = _stored(BACKENDS[backend], tensor)
+        part = _part(model, tensor)
+        if part == INPUTS:
+            if tensor.name_in_stack.startswith("token_embd.") and model.has_tied_output:
+                tied = 0
+                on_host += size if model.traits.output_first else 0
+        elif part != IDLE:
             on_host += _stored(BACKENDS["generic"], tensor)
-        elif layer is not None:
-            layers[layer] += size
-        elif part.startswith("rope_"):
-            shared += size
+            if isinstance(part, int):
+                layers[part] -= size
+            else:
+                less[part] += size
+    return Weights(whole.inputs, tuple(layers), whole.output - less[OUTPUT], tied, whole.shared - less[SHARED], on_host)
+
+
+@lru_cache(maxsize=1024)
+def kept(model: Model, pattern: str) -> tuple[Tensor, ...]:
+    """The tensors that ``pattern`` keeps on the host: their name must contain a match.
+
+    Source: llama-model-loader.cpp, ``create_tensor``.
+    """
+    matches = re.compile(pattern).search
+    return tuple(tensor for tensor in model.tensors if matches(tensor.name))
+
+
+def _all(model: Model, backend: BackendName) -> Weights:
+    """All parts where none is kept on the host."""
+    layers = [0] * model.n_layer_all
+    sizes = dict.fromkeys((INPUTS, OUTPUT, SHARED, IDLE), 0)
+    tied = 0
+    for tensor in model.tensors:
+        size = _stored(BACKENDS[backend], tensor)
+        part = _part(model, tensor)
+        if isinstance(part, int):
+            layers[part] += size
         else:
-            output += size
-    return Weights(inputs, tuple(layers), output, tied, shared, on_host)
+            sizes[part] += size
+        if part == INPUTS and model.has_tied_output and tensor.name_in_stack.startswith("token_embd."):
+            tied = size
+    return Weights(sizes[INPUTS], tuple(layers), sizes[OUTPUT], tied, sizes[SHARED], on_host=0)
+
+
+def _part(model: Model, tensor: Tensor) -> int | str:
+    """The number of the layer that a tensor belongs to, or one of the other parts."""
+    part, _, rest = tensor.name_in_stack.partition(".")
+    if part in INPUT_LAYER:
+        return INPUTS
+    if part == "blk":
+        layer = int(rest.partition(".")[0])
+        return layer if _is_loaded(model, layer, rest) else IDLE
+    if part in FIRST_LAYER and not (part == "token_embd_norm" and _norms_output(model)):
+        return 0 if _is_loaded(model, 0, rest) else IDLE
+    return SHARED if part.startswith("rope_") else OUTPUT
+
+
+def _norms_output(model: Model) -> bool:
+    """Whether the norm of the embedding is the output's, which has no other."""
+    return model.traits.head != "hidden" and not model.has("output_norm.weight")
 
 
 def _is_loaded(model: Model, layer: int, rest: str) -> bool:

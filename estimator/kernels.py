@@ -1,0 +1,69 @@
+"""How fast a backend of llama.cpp reads a cache of certain K and V types: b11434's kernels of flash attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from estimator.ggml import ElementType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from estimator.backends import BackendName
+    from estimator.model import Model
+
+T = ElementType
+
+Speed = Literal["fast", "slow", "cpu"]
+"""``fast``: a kernel of its own; ``slow``: the whole cache is converted for every token; ``cpu``: no kernel at all."""
+
+CUDA_PAIRS: Final = frozenset({(T.F16, T.F16), (T.BF16, T.BF16), (T.Q8_0, T.Q8_0), (T.Q4_0, T.Q4_0)})
+"""Pairs that a build compiles kernels for unless told otherwise (``GGML_CUDA_FA_QUANTS``, ggml/CMakeLists.txt:208)."""
+
+CUDA_HEAD_SIZES: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
+"""Equal K and V head sizes that CUDA's kernels take without conditions (ggml-cuda/fattn.cu:577-600)."""
+
+METAL_HEAD_SIZES: Final = frozenset({32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576})
+"""ggml-metal/ggml-metal-device.m:1726-1770."""
+
+HEAD_SIZES: Final[Mapping[BackendName, frozenset[int]]] = {
+    "cuda": CUDA_HEAD_SIZES,
+    "rocm": CUDA_HEAD_SIZES,
+    "metal": METAL_HEAD_SIZES,
+}
+
+
+class Kernel(NamedTuple):
+    """How fast a pair is on a backend, and why."""
+
+    speed: Speed
+    why: str
+
+
+FAST: Final = Kernel("fast", "a kernel of its own")
+
+
+def kernel(backend: BackendName, type_k: ElementType, type_v: ElementType) -> Kernel:
+    """How flash attention reads a cache of these types.
+
+    Source: ggml-cuda/fattn.cu:497-640, ggml-metal/ggml-metal-device.m:1726-1770.
+    """
+    if backend == "generic":
+        return Kernel("fast", "a device without peculiarities")
+    if T.IQ4_NL in (type_k, type_v):
+        return Kernel("cpu", "no kernel for iq4_nl: attention runs on the CPU")
+    if backend == "metal":
+        return (
+            FAST if type_k is type_v else Kernel("cpu", "Metal has no kernel for two types: attention runs on the CPU")
+        )
+    if (type_k, type_v) in CUDA_PAIRS:
+        return FAST
+    return Kernel("slow", "no kernel for this pair in usual builds: the cache of a layer becomes f16 for every token")
+
+
+def odd_head_size(backend: BackendName, model: Model) -> int | None:
+    """The smallest head size of the model that the backend may have no kernel for."""
+    if backend == "generic":
+        return None
+    sizes = {layer.n_embd_head_k for layer in model.kinds}
+    return min(sizes - HEAD_SIZES[backend], default=None)
