@@ -43,6 +43,11 @@ class Mixer:
         """Whether its graph has a tensor that is computed from nothing."""
         return False
 
+    @property
+    def n_chosen(self) -> int:
+        """Tokens that an indexer chooses for one token to attend to, 0 without one."""
+        return 0
+
 
 @dataclass(frozen=True, slots=True)
 class AltUp(Mixer):
@@ -65,6 +70,10 @@ class Blocks(Mixer):
     n_embd_head_v: int
     block_size: int
     top_k: int
+
+    @property
+    def n_chosen(self) -> int:
+        return self.top_k * self.block_size
 
     @property
     def n_embd_indexer(self) -> int:
@@ -112,6 +121,10 @@ class PooledAttention(GatedAttention):
     """The same, to pools of tokens that an indexer chose."""
 
     pools: Pools
+
+    @property
+    def n_chosen(self) -> int:
+        return self.pools.top_k
 
     @property
     def n_embd_indexer(self) -> int:
@@ -287,6 +300,11 @@ class Latent(Mixer):
     copies_gated: bool = False
     indexer: Indexer | None = None
     pools: Pools | None = None
+
+    @property
+    def n_chosen(self) -> int:
+        chooser = self.indexer or self.pools
+        return chooser.top_k if chooser else 0
 
     @property
     def has_v(self) -> bool:

@@ -57,7 +57,7 @@ def weights(model: Model, backend: BackendName, pattern: str | None = None) -> W
     tied, less, on_host = whole.tied, {OUTPUT: 0, SHARED: 0}, 0
     for tensor in kept(model, pattern):
         size = _stored(BACKENDS[backend], tensor)
-        part = _part(model, tensor)
+        part = part_of(model, tensor)
         if part == INPUTS:
             if tensor.name_in_stack.startswith("token_embd.") and model.has_tied_output:
                 tied = 0
@@ -88,7 +88,7 @@ def _all(model: Model, backend: BackendName) -> Weights:
     tied = 0
     for tensor in model.tensors:
         size = _stored(BACKENDS[backend], tensor)
-        part = _part(model, tensor)
+        part = part_of(model, tensor)
         if isinstance(part, int):
             layers[part] += size
         else:
@@ -98,7 +98,7 @@ def _all(model: Model, backend: BackendName) -> Weights:
     return Weights(sizes[INPUTS], tuple(layers), sizes[OUTPUT], tied, sizes[SHARED], on_host=0)
 
 
-def _part(model: Model, tensor: Tensor) -> int | str:
+def part_of(model: Model, tensor: Tensor) -> int | str:
     """The number of the layer that a tensor belongs to, or one of the other parts."""
     part, _, rest = tensor.name_in_stack.partition(".")
     if part in INPUT_LAYER:

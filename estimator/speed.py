@@ -1,0 +1,144 @@
+"""How fast one sequence can be decoded at most: every token needs the active weights and the cache read once.
+
+A bound and no prediction: memory bandwidth as specified, nothing but what has to be read, nothing for computing. Layers
+come one after the other, so the times of all devices and of the host add up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from estimator.estimate import placed
+from estimator.ggml import row_bytes
+from estimator.memory.alloc import HOST
+from estimator.memory.context import resolve
+from estimator.memory.scratch import F32_BYTES
+from estimator.memory.weights import IDLE, INPUTS, kept, part_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from estimator.devices import Device
+    from estimator.layer import Layer
+    from estimator.memory.context import Context
+    from estimator.memory.placement import Places
+    from estimator.model import Model, Tensor
+    from estimator.settings import Settings
+
+HOST_BANDWIDTH_GBPS: Final = 89.6
+"""Two channels of DDR5-5600: 2 x 8 B x 5600 MT/s, a usual desktop."""
+
+_EXPERTS: Final = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a token needs read in one place: bytes of weights, and of caches and states; bandwidth in 10^9 bytes/s."""
+
+    place: str
+    weights: int
+    cache: int
+    bandwidth_gbps: float
+
+    @property
+    def seconds(self) -> float:
+        return (self.weights + self.cache) / (self.bandwidth_gbps * 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """At most so many tokens a second with ``n_past`` tokens in the cache."""
+
+    n_past: int
+    readings: tuple[Reading, ...]
+
+    @property
+    def tokens_per_second(self) -> float:
+        return 1 / sum(reading.seconds for reading in self.readings)
+
+
+def decoding_bound(
+    model: Model,
+    settings: Settings,
+    devices: Sequence[Device],
+    n_past: int,
+    host_bandwidth_gbps: float = HOST_BANDWIDTH_GBPS,
+) -> Bound | None:
+    """The bound for one sequence; None where a device's bandwidth is not known, or the model decodes nothing.
+
+    Where memory is unified the host reads as fast as the device.
+
+    Args:
+        n_past: tokens that the sequence has in the cache.
+
+    Raises:
+        SettingsError, DeviceError: as ``estimate`` does.
+    """
+    if model.traits.head != "logits" or not model.traits.causal:
+        return None
+    context = resolve(model, settings)
+    where = placed(model, settings, devices)
+    weights = _weights_read(model, settings, where)
+    caches = _caches_read(model, context, where, n_past)
+    readings = []
+    for index in sorted({*weights, *caches}):
+        device = devices[0] if index == HOST else devices[index]
+        bandwidth = device.memory_bandwidth_gbps
+        if index == HOST and not device.unified_memory:
+            bandwidth = host_bandwidth_gbps
+        if bandwidth is None:
+            return None
+        name = "System memory" if index == HOST else device.name
+        readings.append(Reading(name, weights.get(index, 0), caches.get(index, 0), bandwidth))
+    return Bound(n_past, tuple(readings))
+
+
+def _weights_read(model: Model, settings: Settings, where: Places) -> dict[int, int]:
+    """Bytes of weights that one token needs, by the place that reads them."""
+    on_host = frozenset(kept(model, settings.cpu_tensors) if settings.cpu_tensors else ())
+    found: dict[int, int] = defaultdict(int)
+    for tensor in model.tensors:
+        part = part_of(model, tensor)
+        if part == INPUTS:
+            found[HOST] += tensor.n_bytes // tensor.shape[-1]
+            if tensor.name == "token_embd.weight" and model.has_tied_output:
+                found[where.output.device] += tensor.n_bytes
+        elif isinstance(part, int):
+            if part < model.n_layer:
+                found[HOST if tensor in on_host else where.layers[part].device] += _active(model.layers[part], tensor)
+        elif part != IDLE:
+            found[HOST if tensor in on_host else where.output.device] += tensor.n_bytes
+    return found
+
+
+def _active(layer: Layer, tensor: Tensor) -> int:
+    """Bytes of a tensor of a layer that one token needs: of experts those that are chosen."""
+    match = _EXPERTS.search(tensor.name)
+    if not match or not layer.n_expert:
+        return tensor.n_bytes
+    # how many of the experts that come after the others are chosen is not known, but one is
+    return tensor.n_bytes // tensor.shape[-1] * (1 if match[2] else layer.n_expert_used)
+
+
+def _caches_read(model: Model, context: Context, where: Places, n_past: int) -> dict[int, int]:
+    """Bytes of caches and states that one token needs, by place."""
+    found: dict[int, int] = defaultdict(int)
+    for layer, place in zip(model.layers, where.layers, strict=True):
+        found[place.device if context.offload_kqv else HOST] += _cache_read(model, layer, context, n_past)
+    return found
+
+
+def _cache_read(model: Model, layer: Layer, context: Context, n_past: int) -> int:
+    """Bytes that one token reads of one layer's cache and state: only what it attends to, and what chooses that."""
+    state = (layer.n_embd_r + layer.n_embd_s + layer.n_embd_p) * F32_BYTES
+    if not model.traits.cached or not layer.n_head_kv:
+        return state
+    n_chosen = layer.mixer.n_chosen if layer.mixer else 0
+    seen = min(n_past, layer.n_swa or n_past, n_chosen or n_past)
+    row = row_bytes(context.type_k, layer.n_embd_k_gqa)
+    if layer.has_v:
+        row += row_bytes(context.type_v, layer.n_embd_v_gqa)
+    return seen * row + state
