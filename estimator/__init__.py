@@ -29,8 +29,11 @@ from estimator.plan import Change, changes
 from estimator.settings import Settings
 from estimator.sources.from_gguf import read_gguf
 from estimator.sources.quantize import quantize
+from estimator.speed import Bound, decoding_bound
+from estimator.usage import Usage, used
 
 __all__ = [
+    "Bound",
     "Change",
     "Device",
     "DeviceError",
@@ -46,10 +49,12 @@ __all__ = [
     "SettingsError",
     "Share",
     "Tensor",
+    "Usage",
     "best_pair",
     "best_split",
     "changes",
     "curve",
+    "decoding_bound",
     "device",
     "devices",
     "estimate",
@@ -60,5 +65,6 @@ __all__ = [
     "most_slots",
     "quantize",
     "read_gguf",
+    "used",
     "with_wired_limit",
 ]

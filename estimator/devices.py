@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast, get_args
 
 from estimator.backends import BackendName as BackendName  # re-exported: part of a Device
-from estimator.capacity import GIB, MIB, Basis, Profile, capacity, working_set
+from estimator.capacity import GIB, MIB, Basis, Capacity, Profile, capacity, working_set
 from estimator.errors import DeviceError
 from estimator.suggest import nearest
 
@@ -20,6 +21,14 @@ CATALOGUE: Final = Path(__file__).parent / "data" / "devices.json"
 
 MAX_WIRED_LIMIT: Final = 4 * 2**20
 """MiB (4 TiB): our bound on ``iogpu.wired_limit_mb``, far above any Mac."""
+
+
+class Reserve(NamedTuple):
+    """Bytes of a device that are kept for something else, and where the figure comes from."""
+
+    label: str
+    bytes: int
+    explain: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +51,7 @@ class Device:
         memory_bandwidth_gbps: 10^9 bytes a second, as specified.
         wired_limit_mib: Metal's ``iogpu.wired_limit_mb`` where set.
         note: what a user should know about the figures.
+        reserves: what is kept of it for others (``estimator.usage``).
         sources: (figure, where it comes from) of each catalogue figure.
 
     Raises:
@@ -66,6 +76,7 @@ class Device:
     memory_bandwidth_gbps: float | None = None
     wired_limit_mib: int | None = None
     note: str | None = None
+    reserves: tuple[Reserve, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -89,13 +100,13 @@ GENERIC: Final = Device(
 
 
 def device(id: str) -> Device:
-    """The catalogue's device of this id, or ``generic``; upper and lower case are the same.
+    """The catalogue's device of this id, ``generic``, or one of N GiB (``cuda-24gb``); in upper or lower case.
 
     Raises:
         DeviceError: ``unknown-device``; ``allowed`` holds the nearest ids, if any is near.
     """
     by_id = _by_id()
-    found = by_id.get(id.lower())
+    found = by_id.get(id.lower()) or _custom(id.lower())
     if found is None:
         near = nearest(id, by_id)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
@@ -103,6 +114,27 @@ def device(id: str) -> Device:
             "unknown-device", f"device is {id[:100]!r}, which is not known{hint}", field="device", allowed=near or None
         )
     return found
+
+
+def _custom(id: str) -> Device | None:
+    """A device of which only the backend and the memory are known, if that is what an id says."""
+    match = re.fullmatch(r"(cuda|rocm|metal)-([1-9]\d{0,3})gb", id)
+    if not match:
+        return None
+    backend, gib = cast("BackendName", match[1]), int(match[2])
+    is_metal = backend == "metal"
+    limit = working_set(gib * GIB) if is_metal else Capacity(gib * GIB, "set", f"{gib} GiB as you said")
+    return Device(
+        id=id,
+        name=f"Any {'Mac' if is_metal else backend.upper()} with {gib} GB",
+        backend=backend,
+        capacity=limit.bytes,
+        capacity_basis=limit.basis,
+        capacity_source=limit.source,
+        memory_bytes=gib * GIB,
+        nominal_gib=gib,
+        unified_memory=is_metal,
+    )
 
 
 @cache

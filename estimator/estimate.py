@@ -34,6 +34,10 @@ Basis = Literal["exact", "modelled", "margin"]
 KINDS: Final[tuple[Kind, ...]] = ("weights", "kv_cache", "recurrent_state", "compute", "overhead")
 HOST: Final = "host"
 
+SAFE_MARGIN: Final = 2**30
+"""Bytes that llama.cpp leaves free on each device where the choice is its own (``--fit-target``, common/common.h:486):
+pools grow with the first long prompt."""
+
 MAX_DEVICES: Final = 16
 """``GGML_CUDA_MAX_DEVICES`` (ggml-cuda.h:20)."""
 
@@ -79,7 +83,17 @@ class Share:
 
     @property
     def fits(self) -> bool:
-        return self.capacity is None or self.total <= self.capacity
+        """Whether it loads."""
+        return self.leaves(0)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it also leaves llama.cpp's own margin for what grows while it runs."""
+        return self.leaves(SAFE_MARGIN)
+
+    def leaves(self, spare: int) -> bool:
+        """Whether so many bytes stay free."""
+        return self.capacity is None or self.total + spare <= self.capacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +109,16 @@ class Estimate:
     @property
     def fits(self) -> bool:
         """Whether every device holds its share."""
-        return all(share.fits for share in self.devices)
+        return self.leaves(0)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether every device holds its share with a margin."""
+        return self.leaves(SAFE_MARGIN)
+
+    def leaves(self, spare: int) -> bool:
+        """Whether so many bytes stay free on every device."""
+        return all(share.leaves(spare) for share in self.devices)
 
 
 def estimate(model: Model, settings: Settings, devices: Sequence[Device]) -> Estimate:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from estimator.errors import SettingsError
-from estimator.estimate import Estimate, Share, estimate
+from estimator.estimate import Estimate, estimate
 from estimator.settings import MAX_N_CTX
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ STEP: Final = 256
 LAST: Final = MAX_N_CTX // STEP
 
 
-def max_context(model: Model, settings: Settings, devices: Sequence[Device]) -> int:
-    """The largest ``n_ctx`` in tokens whose estimate fits on every device; 0 if none does.
+def max_context(model: Model, settings: Settings, devices: Sequence[Device], spare: int = 0) -> int:
+    """The largest ``n_ctx`` in tokens whose estimate leaves ``spare`` bytes on every device; 0 if none does.
 
     At most ``MAX_N_CTX``; it may be more than the model was trained for. A multiple of 256, except where the context is
     shorter than a batch: each token less then makes the batch smaller.
@@ -35,20 +35,20 @@ def max_context(model: Model, settings: Settings, devices: Sequence[Device]) -> 
     at = _estimates(model, settings, devices)
 
     def fits(steps: int) -> bool:
-        return at(steps * STEP).fits
+        return at(steps * STEP).leaves(spare)
 
     steps = _largest(fits, _guess(at, model))
     # The holes in the compute buffer may shrink as the context grows, so that a deeper context fits where a shallower
     # one does not. Without holes memory never falls: nothing fits beyond where that is too much.
-    could_fit = _largest(lambda steps: all(map(_fits_without_holes, at(steps * STEP).devices)), steps)
+    could_fit = _largest(lambda steps: _leaves_without_holes(at(steps * STEP), spare), steps)
     steps = next((deeper for deeper in range(could_fit, steps, -1) if fits(deeper)), steps)
     whole = steps * STEP
     if whole >= settings.n_ubatch:
         return whole
     least = next(n_ctx for n_ctx in range(whole + 1, whole + STEP + 1) if _is_accepted(at, n_ctx))
-    if not at(least).fits:
+    if not at(least).leaves(spare):
         return whole
-    return next(n_ctx for n_ctx in range(whole + STEP - 1, least - 1, -1) if at(n_ctx).fits)
+    return next(n_ctx for n_ctx in range(whole + STEP - 1, least - 1, -1) if at(n_ctx).leaves(spare))
 
 
 def _is_accepted(at: Callable[[int], Estimate], n_ctx: int) -> bool:
@@ -75,8 +75,8 @@ def _guess(at: Callable[[int], Estimate], model: Model) -> int:
     return guess
 
 
-def _fits_without_holes(share: Share) -> bool:
-    return share.capacity is None or share.total - share.holes <= share.capacity
+def _leaves_without_holes(found: Estimate, spare: int) -> bool:
+    return all(share.leaves(spare - share.holes) for share in found.devices)
 
 
 def _largest(holds: Callable[[int], bool], guess: int) -> int:

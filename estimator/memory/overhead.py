@@ -54,11 +54,17 @@ class OverheadLine:
 
 
 def overhead(device: Device) -> tuple[OverheadLine, ...]:
-    """What running on ``device`` costs beside llama.cpp's buffers; nothing for Metal and ``generic``.
+    """What running on ``device`` costs beside llama.cpp's buffers, and what others keep of it.
+
+    A process costs nothing on Metal and ``generic``.
 
     Metal: llama.cpp's breakdown at exit leaves nothing unaccounted for (M5, M4 Pro), and the wired pages of a run
     exceed its buffers by 10-20 MiB.
     """
+    return *_of_process(device), *(OverheadLine(*reserve[:2], "margin", reserve.explain) for reserve in device.reserves)
+
+
+def _of_process(device: Device) -> tuple[OverheadLine, ...]:
     if device.backend == "cuda":
         return _cuda_context(device), _cublas(device), _cuda_kernels()
     if device.backend == "rocm":

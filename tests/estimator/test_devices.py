@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from estimator.capacity import GIB, MIB
+from estimator.capacity import GIB, MIB, working_set
 from estimator.devices import CATALOGUE, Device, device, devices, with_wired_limit
 from estimator.errors import DeviceError
 from tools import build_devices
@@ -286,3 +286,24 @@ def test_check_compares_and_writes_nothing(tmp_path: Path, capsys: pytest.Captur
     assert build_devices.main([*arguments, "--check"]) == 1
     assert '+{"id":"new-module"' in capsys.readouterr().out
     assert "15001" in output.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("id", "backend", "capacity"),
+    [
+        ("cuda-24gb", "cuda", 24 * GIB),
+        ("ROCM-16GB", "rocm", 16 * GIB),
+        ("metal-64gb", "metal", working_set(64 * GIB).bytes),
+    ],
+)
+def test_a_device_of_any_size(id: str, backend: str, capacity: int) -> None:
+    found = device(id)
+    assert (found.id, found.backend, found.capacity) == (id.lower(), backend, capacity)
+    assert found.nominal_gib == int(id.lower().partition("-")[2].removesuffix("gb"))
+
+
+@pytest.mark.parametrize("id", ["cuda-0gb", "cuda-12345gb", "cuda-1.5gb", "vulkan-8gb", "cuda-gb", "generic-8gb"])
+def test_no_device_of_such_a_size(id: str) -> None:
+    with pytest.raises(DeviceError) as caught:
+        device(id)
+    assert caught.value.code == "unknown-device"
