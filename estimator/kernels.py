@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 from estimator.ggml import ElementType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from estimator.backends import BackendName
     from estimator.model import Model
@@ -67,3 +67,8 @@ def odd_head_size(backend: BackendName, model: Model) -> int | None:
         return None
     sizes = {layer.n_embd_head_k for layer in model.kinds}
     return min(sizes - HEAD_SIZES[backend], default=None)
+
+
+def slowest(kernels: Iterable[Kernel]) -> Kernel:
+    """The kernel that a run over several devices waits for."""
+    return max(kernels, key=lambda kernel: get_args(Speed).index(kernel.speed))
