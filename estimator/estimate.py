@@ -154,6 +154,20 @@ def at_least(model: Model, settings: Settings, devices: Sequence[Device]) -> tup
     return _shares(devices, run.labels, (*run.lines, *run.overheads), [0] * len(devices))
 
 
+def fixed(model: Model, settings: Settings, devices: Sequence[Device]) -> list[int]:
+    """What each device holds whatever the context is: weights and overhead, in bytes.
+
+    Raises:
+        SettingsError, DeviceError: as ``estimate`` does.
+    """
+    labels = _labels(devices)
+    lines = list(_weights(model, settings, devices, labels, placed(model, settings, devices)))
+    return [
+        sum(line.bytes for line in lines if line.device == label) + sum(cost.bytes for cost in overhead(device))
+        for device, label in zip(devices, labels, strict=True)
+    ]
+
+
 class _Run(NamedTuple):
     """What is known of a run before its graph is: where everything lies, weights and caches, and what drivers take."""
 
@@ -165,14 +179,9 @@ class _Run(NamedTuple):
 
 
 def _run(model: Model, settings: Settings, devices: Sequence[Device]) -> _Run:
-    if not 1 <= len(devices) <= MAX_DEVICES:
-        allowed = f"1 to {MAX_DEVICES} devices"
-        raise DeviceError(
-            "device-count", f"{len(devices)} devices; it must be {allowed}", field="device", allowed=allowed
-        )
+    where = placed(model, settings, devices)
     context = resolve(model, settings)
     labels = _labels(devices)
-    where = placed(model, settings, devices)
     return _Run(
         context,
         labels,
@@ -187,7 +196,17 @@ def _run(model: Model, settings: Settings, devices: Sequence[Device]) -> _Run:
 
 
 def placed(model: Model, settings: Settings, devices: Sequence[Device]) -> Places:
-    """Where everything lies: layers are shared by what devices have free before the model, unless settings say."""
+    """Where everything lies: layers are shared by what devices have free before the model, unless settings say.
+
+    Raises:
+        SettingsError: ``tensor_split`` has another length than there are devices.
+        DeviceError: no device, or too many.
+    """
+    if not 1 <= len(devices) <= MAX_DEVICES:
+        allowed = f"1 to {MAX_DEVICES} devices"
+        raise DeviceError(
+            "device-count", f"{len(devices)} devices; it must be {allowed}", field="device", allowed=allowed
+        )
     free = [(device.capacity or 1) - sum(cost.bytes for cost in overhead(device)) for device in devices]
     return places(model, settings, [max(size, 1) for size in free])
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from estimator.errors import SettingsError
 from estimator.estimate import Estimate, estimate
+from estimator.load import Held, Load
 from estimator.settings import MAX_N_CTX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from estimator.devices import Device
     from estimator.model import Model
@@ -32,51 +33,46 @@ def max_context(model: Model, settings: Settings, devices: Sequence[Device], spa
     Raises:
         SettingsError: llama.cpp refuses these settings for this model.
     """
-    at = _estimates(model, settings, devices)
+    load = Load(model, settings, devices)
 
     def fits(steps: int) -> bool:
-        return at(steps * STEP).leaves(spare)
+        return load.leaves(steps * STEP, spare)
 
-    steps = _largest(fits, _guess(at, model))
+    steps = _largest(fits, _guess(load, model))
     # The holes in the compute buffer may shrink as the context grows, so that a deeper context fits where a shallower
     # one does not. Without holes memory never falls: nothing fits beyond where that is too much.
-    could_fit = _largest(lambda steps: _leaves_without_holes(at(steps * STEP), spare), steps)
+    could_fit = _largest(lambda steps: _leaves_without_holes(load.at(steps * STEP), spare), steps)
     steps = next((deeper for deeper in range(could_fit, steps, -1) if fits(deeper)), steps)
     whole = steps * STEP
     if whole >= settings.n_ubatch:
         return whole
-    least = next(n_ctx for n_ctx in range(whole + 1, whole + STEP + 1) if _is_accepted(at, n_ctx))
-    if not at(least).leaves(spare):
+    least = next(n_ctx for n_ctx in range(whole + 1, whole + STEP + 1) if _is_accepted(load, n_ctx))
+    if not load.leaves(least, spare):
         return whole
-    return next(n_ctx for n_ctx in range(whole + STEP - 1, least - 1, -1) if at(n_ctx).leaves(spare))
+    return next(n_ctx for n_ctx in range(whole + STEP - 1, least - 1, -1) if load.leaves(n_ctx, spare))
 
 
-def _is_accepted(at: Callable[[int], Estimate], n_ctx: int) -> bool:
+def _is_accepted(load: Load, n_ctx: int) -> bool:
     """Whether llama.cpp takes so few tokens: it may refuse fewer than slots, though it accepts more."""
     try:
-        at(n_ctx)
+        load.at(n_ctx)
     except SettingsError:
         return False
     return True
 
 
-def _estimates(model: Model, settings: Settings, devices: Sequence[Device]) -> Callable[[int], Estimate]:
-    """The estimate at a number of tokens, each made once."""
-    return cache(lambda n_ctx: estimate(model, replace(settings, n_ctx=n_ctx), devices))
-
-
-def _guess(at: Callable[[int], Estimate], model: Model) -> int:
+def _guess(load: Load, model: Model) -> int:
     """Steps at which the first device is about full, were memory a straight line."""
     here = min(max(model.context_length // STEP, 1), LAST // 2)
     guess = LAST
-    for low, high in zip(at(here * STEP).devices, at(2 * here * STEP).devices, strict=True):
+    for low, high in zip(load.at(here * STEP), load.at(2 * here * STEP), strict=True):
         if low.capacity is not None and high.total > low.total:
             guess = min(guess, here + (low.capacity - low.total) * here // (high.total - low.total))
     return guess
 
 
-def _leaves_without_holes(found: Estimate, spare: int) -> bool:
-    return all(share.leaves(spare - share.holes) for share in found.devices)
+def _leaves_without_holes(found: Sequence[Held], spare: int) -> bool:
+    return all(held.leaves(spare - held.holes) for held in found)
 
 
 def _largest(holds: Callable[[int], bool], guess: int) -> int:
@@ -118,41 +114,46 @@ def curve(model: Model, settings: Settings, devices: Sequence[Device], last: int
     Args:
         last: tokens, the end of the curve; rounded up.
     """
-    estimates = _estimates(model, settings, devices)
+    load = Load(model, settings, devices)
     step = STEP if settings.is_unified else STEP * settings.n_seq_max
 
-    def at(steps: int) -> Point:
-        return Point(steps * step, estimates(steps * step))
+    def at(steps: int) -> tuple[Held, ...]:
+        return load.at(steps * step)
 
     end = max(-(-last // step), 2)
-    points = {1: at(1), end: at(end)}
-    _refine(points, 1, end, at)
-    return tuple(points[steps] for steps in sorted(points))
+    bends = {1, end}
+    _refine(bends, 1, end, at)
+    return tuple(
+        Point(n, estimate(model, replace(settings, n_ctx=n), devices)) for n in (s * step for s in sorted(bends))
+    )
 
 
 STRAIGHT: Final = 4096
 """Bytes that a point may lie off the line between its neighbours: alignment, not a bend."""
 
 
-def _refine(points: dict[int, Point], low: int, high: int, at: Callable[[int], Point]) -> None:
+def _refine(bends: set[int], low: int, high: int, at: Callable[[int], Sequence[Held]]) -> None:
     """Add points between two until every stretch is straight."""
     if high - low < 2:
         return
-    inner = sorted({low + (high - low) * quarter // 4 for quarter in (1, 2, 3)} - {low, high})
-    candidates = {steps: at(steps) for steps in inner}
-    if all(_is_straight(points[low], point, points[high]) for point in candidates.values()):
+    inner = {low + (high - low) * quarter // 4 for quarter in (1, 2, 3)} - {low, high}
+    if all(_is_straight((low, at(low)), (steps, at(steps)), (high, at(high))) for steps in inner):
         return
     middle = (low + high) // 2
-    points[middle] = candidates.get(middle) or at(middle)
-    _refine(points, low, middle, at)
-    _refine(points, middle, high, at)
+    bends.add(middle)
+    _refine(bends, low, middle, at)
+    _refine(bends, middle, high, at)
 
 
-def _is_straight(first: Point, point: Point, last: Point) -> bool:
+Place = tuple[int, Sequence[Held]]
+"""Steps, and what each device holds there."""
+
+
+def _is_straight(first: Place, point: Place, last: Place) -> bool:
     """Whether every device's cache and compute buffer at ``point`` lie on the line between the other two."""
-    share = (point.n_ctx - first.n_ctx) / (last.n_ctx - first.n_ctx)
-    for a, b, c in zip(first.estimate.devices, point.estimate.devices, last.estimate.devices, strict=True):
-        for low, here, high in ((a.kv_cache, b.kv_cache, c.kv_cache), (a.compute, b.compute, c.compute)):
+    share = (point[0] - first[0]) / (last[0] - first[0])
+    for a, b, c in zip(first[1], point[1], last[1], strict=True):
+        for low, here, high in ((a.cache, b.cache, c.cache), (a.compute, b.compute, c.compute)):
             if abs(low + (high - low) * share - here) > STRAIGHT:
                 return False
     return True

@@ -16,6 +16,7 @@ from estimator.ggml import row_bytes
 from estimator.memory.alloc import HOST
 from estimator.memory.context import resolve
 from estimator.memory.scratch import F32_BYTES
+from estimator.memory.state import state_elements
 from estimator.memory.weights import IDLE, INPUTS, kept, part_of
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _caches_read(model: Model, context: Context, where: Places, n_past: int) -> 
 
 def _cache_read(model: Model, layer: Layer, context: Context, n_past: int) -> int:
     """Bytes that one token reads of one layer's cache and state: only what it attends to, and what chooses that."""
-    state = (layer.n_embd_r + layer.n_embd_s + layer.n_embd_p) * F32_BYTES
+    state = state_elements(layer) * F32_BYTES
     if not model.traits.cached or not layer.n_head_kv:
         return state
     n_chosen = layer.mixer.n_chosen if layer.mixer else 0

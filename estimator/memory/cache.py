@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from estimator.ggml import ElementType, row_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from estimator.layer import Layer
     from estimator.memory.context import Context
@@ -23,8 +23,36 @@ class CachePart(NamedTuple):
     explain: str
 
 
+class Side(NamedTuple):
+    """K, V or the keys of an indexer of ``n_layer`` equal layers: rows of ``width`` elements."""
+
+    name: str
+    layer: Layer
+    n_layer: int
+    n_stream: int
+    cells: int
+    width: int
+    type: ElementType
+
+    @property
+    def row(self) -> int:
+        """Bytes of a row."""
+        return row_bytes(self.type, self.width)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers."""
+        return self.n_layer * self.n_stream * self.cells * self.row
+
+
 def cache_parts(model: Model, context: Context, kinds: Iterable[int]) -> Iterator[CachePart]:
-    """The cache of some layers, given by their kinds; for each kind first K, then V, then the keys of its indexer.
+    """The cache of some layers, given by their kinds, with the formula of each part."""
+    for side in cache_sides(model, context, Counter(kinds)):
+        yield CachePart(f"{side.name} cache, {_layers(side.n_layer, side.layer.n_swa)}", side.size, _formula(side))
+
+
+def cache_sides(model: Model, context: Context, counts: Mapping[int, int]) -> Iterator[Side]:
+    """The cache of so many layers of each kind; of a kind first K, then V, then the keys of its indexer.
 
     A layer holds ``n_stream * cells`` rows of ``n_embd_k_gqa`` elements, and as many of ``n_embd_v_gqa`` unless its V
     is part of K. Without flash attention V is stored transposed, and as wide in every layer as in the widest
@@ -32,20 +60,14 @@ def cache_parts(model: Model, context: Context, kinds: Iterable[int]) -> Iterato
     """
     if not model.traits.cached and not model.traits.unused_cache:
         return
-    for kind, count in Counter(kinds).items():
+    for kind, count in counts.items():
         layer = model.kinds[kind]
         if not layer.own_cache or not (layer.n_head_kv or layer.cached_without_heads):
             continue
-        for side, element_type, width, is_for_blocks in _sides(model, layer, context):
-            if not width:
-                continue
-            cells = context.blocks(layer.block_tokens) if is_for_blocks else context.cells(layer)
-            row = row_bytes(element_type, width)
-            yield CachePart(
-                f"{side} cache, {_layers(count, layer.n_swa)}",
-                count * context.n_stream * cells * row,
-                _formula(count, context.n_stream, cells, width, element_type, row),
-            )
+        for name, element_type, width, is_for_blocks in _sides(model, layer, context):
+            if width:
+                cells = context.blocks(layer.block_tokens) if is_for_blocks else context.cells(layer)
+                yield Side(name, layer, count, context.n_stream, cells, width, element_type)
 
 
 def _sides(model: Model, layer: Layer, context: Context) -> Iterator[tuple[str, ElementType, int, bool]]:
@@ -66,8 +88,7 @@ def _layers(count: int, n_swa: int) -> str:
     return f"{count} {plural} with a window of {n_swa:,}" if n_swa else f"{count} {plural}"
 
 
-def _formula(count: int, n_stream: int, cells: int, width: int, element_type: ElementType, row: int) -> str:
-    streams = f" x {n_stream} streams" if n_stream > 1 else ""
-    return (
-        f"{_layers(count, 0)}{streams} x {cells:,} cells x {width:,} {element_type.name.lower()} elements ({row:,} B)"
-    )
+def _formula(side: Side) -> str:
+    streams = f" x {side.n_stream} streams" if side.n_stream > 1 else ""
+    elements = f"{side.width:,} {side.type.name.lower()} elements ({side.row:,} B)"
+    return f"{_layers(side.n_layer, 0)}{streams} x {side.cells:,} cells x {elements}"
