@@ -65,7 +65,7 @@ def compute_buffers(model: Model, context: Context, targets: tuple[Target, ...],
     return piece.at(steps)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _known(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> list[Piece]:
     """The pieces so far, for the ``context`` of one step; more are added as they are asked for."""
     return []

@@ -81,7 +81,7 @@ def places(model: Model, settings: Settings, free: Sequence[int]) -> Places:
     return _places(model, shares, len(free), settings.n_gpu_layers, settings.cpu_tensors, settings.offload_kqv)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _places(
     model: Model, shares: tuple[float, ...], n_devices: int, n_gpu_layers: int, pattern: str | None, offload_kqv: bool
 ) -> Places:

@@ -47,7 +47,7 @@ INPUTS, OUTPUT, SHARED, IDLE = "inputs", "output", "shared", "idle"
 """Parts that are no layer; what is idle is not loaded."""
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def weights(model: Model, backend: BackendName, pattern: str | None = None) -> Weights:
     """The parts of a model, as a backend stores them; tensors whose name has a match of ``pattern`` are apart."""
     if pattern is None:
@@ -124,7 +124,7 @@ def _is_loaded(model: Model, layer: int, rest: str) -> bool:
     return skipped is not None and rest.partition(".")[2].removesuffix(".weight") not in skipped
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def mapped_besides(model: Model) -> int:
     """Bytes that a mapped file adds to the weights of a device that reads it in place.
 

@@ -73,7 +73,7 @@ def catalogue_model(id: str, quantization: str) -> Model:
     Raises:
         ModelError: ``unknown-model`` names the nearest ids; ``unknown-file-type`` the quantizations.
     """
-    return quantize(_full_precision(id), quantization)
+    return quantize(full_precision(id), quantization)
 
 
 @cache
@@ -81,8 +81,13 @@ def _records() -> Mapping[str, dict[str, Any]]:
     return {record["id"]: record for record in json.loads(CATALOGUE.read_text(encoding="utf-8"))}
 
 
-@lru_cache(maxsize=64)
-def _full_precision(id: str) -> Model:
+@cache
+def full_precision(id: str) -> Model:
+    """A bundled model as a converter writes it, the same object every time.
+
+    Raises:
+        ModelError: ``unknown-model`` names the nearest ids.
+    """
     record = _records().get(id)
     if record is None:
         near = nearest(id, _records())
