@@ -122,15 +122,19 @@ def read_header(source: bytes | bytearray | memoryview | str | os.PathLike[str] 
 
 
 def _read(cursor: Cursor) -> GGUFHeader:
-    _check_magic(cursor)
-    version = _read_version(cursor)
-    n_tensors = _read_count(cursor, MAX_TENSORS, "tensors")
-    n_keys = _read_count(cursor, MAX_KEYS, "keys")
+    version, n_tensors, n_keys = read_counts(cursor)
     metadata, array_lengths = _read_metadata(cursor, n_keys)
     alignment = _alignment(metadata)
     tensors = _read_tensors(cursor, n_tensors, alignment)
     cursor.require(0)  # the last array may have been passed over without being there
     return GGUFHeader(version, cursor.order == "<", alignment, metadata, array_lengths, tensors, cursor.offset)
+
+
+def read_counts(cursor: Cursor) -> tuple[int, int, int]:
+    """The first 24 bytes of a header: its version, and how many tensors and metadata keys it has."""
+    _check_magic(cursor)
+    version = _read_version(cursor)
+    return version, _read_count(cursor, MAX_TENSORS, "tensors"), _read_count(cursor, MAX_KEYS, "keys")
 
 
 def _check_magic(cursor: Cursor) -> None:
@@ -168,21 +172,13 @@ def _read_metadata(cursor: Cursor, n_keys: int) -> tuple[dict[str, Value], dict[
     array_lengths: dict[str, int] = {}
     seen: set[str] = set()
     for _ in range(n_keys):
-        key = _read_name(cursor, "metadata key", MAX_KEY_BYTES)
-        if not key:
-            raise ModelError("empty-key", "a metadata key of the GGUF header is empty")
+        key = read_key(cursor)
         if key in seen:
             raise ModelError("duplicate-key", f"the metadata key {key!r:.100} occurs twice in the GGUF header")
         seen.add(key)
-        type_id = cursor.u32()
-        if key == Keys.General.ALIGNMENT and type_id != GGUFValueType.UINT32:
-            raise ModelError("bad-alignment", f"{key} has the value type {type_id}; only UINT32 is valid")
-        if type_id == GGUFValueType.ARRAY:
-            array_lengths[key], value = _read_array(cursor, key)
-        elif type_id == GGUFValueType.STRING:
-            value = _read_string(cursor, key)
-        else:
-            value = cursor.unpack(_layout(cursor, key, type_id))[0]
+        length, value = read_value(cursor, key)
+        if length is not None:
+            array_lengths[key] = length
         if value is not None:
             metadata[key] = value
         if cursor.offset - cursor.skipped > MAX_KEPT_BYTES:
@@ -190,6 +186,26 @@ def _read_metadata(cursor: Cursor, n_keys: int) -> tuple[dict[str, Value], dict[
                 "metadata-too-large", f"the GGUF metadata exceeds {MAX_KEPT_BYTES:,} bytes even without its long lists"
             )
     return metadata, array_lengths
+
+
+def read_key(cursor: Cursor) -> str:
+    """The next metadata key; its value follows."""
+    key = _read_name(cursor, "metadata key", MAX_KEY_BYTES)
+    if not key:
+        raise ModelError("empty-key", "a metadata key of the GGUF header is empty")
+    return key
+
+
+def read_value(cursor: Cursor, key: str) -> tuple[int | None, Value | None]:
+    """The value of a metadata key: the length of an array, None for anything else, and what is kept of the value."""
+    type_id = cursor.u32()
+    if key == Keys.General.ALIGNMENT and type_id != GGUFValueType.UINT32:
+        raise ModelError("bad-alignment", f"{key} has the value type {type_id}; only UINT32 is valid")
+    if type_id == GGUFValueType.ARRAY:
+        return _read_array(cursor, key)
+    if type_id == GGUFValueType.STRING:
+        return None, _read_string(cursor, key)
+    return None, cursor.unpack(_layout(cursor, key, type_id))[0]
 
 
 def _read_name(cursor: Cursor, what: str, limit: int) -> str:
@@ -250,7 +266,7 @@ def _read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[Tenso
     tensors: dict[str, Tensor] = {}
     end = 0  # of the data so far, in bytes from its start
     for _ in range(n_tensors):
-        tensor = _read_tensor(cursor)
+        tensor = read_tensor(cursor)
         if tensor.name in tensors:
             raise ModelError("duplicate-tensor", f"the tensor {tensor.name!r} occurs twice in the GGUF header")
         tensors[tensor.name] = tensor
@@ -267,7 +283,7 @@ def _read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[Tenso
     return tuple(tensors.values())
 
 
-def _read_tensor(cursor: Cursor) -> Tensor:
+def read_tensor(cursor: Cursor) -> Tensor:
     """One tensor's description, up to but without its offset in the data."""
     name = _read_name(cursor, "tensor name", MAX_NAME_BYTES)
     shape = _read_shape(cursor, name)

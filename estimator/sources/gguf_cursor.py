@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from estimator.errors import IncompleteHeaderError, ModelError
@@ -22,6 +23,15 @@ class Readable(Protocol):
     """A binary stream. ``read`` may return fewer bytes than asked; it returns none only at the end."""
 
     def read(self, n: int, /) -> bytes: ...
+
+
+@dataclass(slots=True)
+class StringList:
+    """A list of ``count`` strings from ``offset`` in the file on, of which ``left`` are not passed over yet."""
+
+    offset: int
+    count: int
+    left: int
 
 
 class Cursor:
@@ -44,6 +54,8 @@ class Cursor:
         self._have = len(self._window)  # the window always holds the file from _base up to here
         self.skipped = 0
         """Bytes passed over without making a value of them."""
+        self.strings = StringList(0, 0, 0)
+        """The last list of strings: where the bytes end in one, how far they went."""
         self.set_byte_order("<")
 
     def set_byte_order(self, order: Literal["<", ">"]) -> None:
@@ -112,9 +124,10 @@ class Cursor:
     def skip_strings(self, count: int, what: str) -> None:
         """Pass over ``count`` strings, each a 64-bit length and as many bytes, without making an object of any."""
         self.check(8 * count, what)
-        while count:
-            self.require(8, beyond=8 * (count - 1))
-            pos, count = walk_strings(self._window, self._pos, count, little_endian=self.order == "<")
+        self.strings = passed = StringList(self.offset, count, count)
+        while passed.left:
+            self.require(8, beyond=8 * (passed.left - 1))
+            pos, passed.left = walk_strings(self._window, self._pos, passed.left, little_endian=self.order == "<")
             self.skip(pos - self._pos, what)
 
     def _fetch(self, n: int) -> None:
