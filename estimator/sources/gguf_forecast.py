@@ -1,13 +1,13 @@
 """How long a GGUF header will be, from its first bytes: so that who pays for bytes and for round trips asks for few.
 
-Nearly all of a header is its tokenizer, whose lists say how many strings they have before the strings come. What is
-missing of a list is that many strings as long as the last ones were: tokens and merges grow longer along the list. What
-comes behind the tokens follows from the kind of tokenizer, as llama.cpp asks for it
-(src/llama-vocab.cpp:2001-2160, b11434).
+Nearly all of a header is its tokenizer, whose lists say how many strings they have before the strings come. How long
+those are that are missing follows from how the length grew along the list so far. What comes behind the tokens
+follows from the kind of tokenizer, as llama.cpp asks for it (src/llama-vocab.cpp:2001-2160, b11434).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,14 +18,14 @@ from estimator.sources.gguf import Value, read_counts, read_key, read_tensor, re
 from estimator.sources.gguf_cursor import MAX_HEADER_BYTES, Cursor
 from estimator.sources.gguf_strings import Buffer, walk_strings
 
-SPARE: Final = 10
-"""A tenth of what is expected is added to it: a little too much costs less than another round trip."""
-
 TENSOR_BYTES: Final = 80
 """Of one tensor's description with a name of 32 bytes and three dimensions, which few exceed."""
 
 NUMBER_BYTES: Final = 4
 """Of a token's score (f32) and of its type (i32)."""
+
+MIN_STRING_BYTES: Final = 8
+"""Of an empty string: its length."""
 
 LEAST_GROWTH: Final = 16
 """What was read grows by a sixteenth at least, so that wrong forecasts do not take many trips."""
@@ -50,11 +50,12 @@ class _Progress:
     """How many there are, and bytes of one, on average."""
 
 
-def expected_bytes(prefix: Buffer) -> int:
+def expected_bytes(prefix: Buffer, spare: float = 0.1) -> int:
     """How long the header of a GGUF file is, or is likely to be.
 
     Args:
         prefix: the file's first bytes.
+        spare: this part of what is expected is added to it: a little too much costs less than another round trip.
 
     Returns:
         The header's length in bytes if ``prefix`` holds all of it, else an estimate that is longer than ``prefix``.
@@ -66,7 +67,7 @@ def expected_bytes(prefix: Buffer) -> int:
     try:
         _advance(cursor, progress)
     except IncompleteHeaderError:
-        estimate = cursor.offset + _missing(cursor, progress, prefix)
+        estimate = cursor.offset + _missing(cursor, progress, prefix, spare)
         return min(max(estimate, len(prefix) + len(prefix) // LEAST_GROWTH + 1), MAX_HEADER_BYTES)
     return cursor.offset
 
@@ -87,29 +88,42 @@ def _advance(cursor: Cursor, progress: _Progress) -> None:
     cursor.require(0)
 
 
-def _missing(cursor: Cursor, progress: _Progress, prefix: Buffer) -> int:
+def _missing(cursor: Cursor, progress: _Progress, prefix: Buffer, spare: float) -> int:
     """Bytes expected behind the cursor."""
     metadata = 0.0
     if cursor.strings.left:
-        metadata = cursor.strings.left * _last_mean(cursor, prefix)
+        metadata = cursor.strings.left * _mean_of_missing(cursor, prefix)
         if progress.key == Keys.Tokenizer.LIST:
             count = cursor.strings.count
             progress.tokens = (count, (cursor.offset + metadata - cursor.strings.offset) / count)
     if progress.key:
         metadata += _behind_tokens(progress)
     tensors = (progress.n_tensors - progress.n_tensors_read) * TENSOR_BYTES
-    return int(metadata + metadata / SPARE) + tensors
+    return int(metadata * (1 + spare)) + tensors
 
 
-def _last_mean(cursor: Cursor, prefix: Buffer) -> float:
-    """Bytes of one string in the later half of what was read of the last list."""
-    passed = cursor.strings
-    n_read = passed.count - passed.left
-    if not n_read:
-        return 0.0
-    middle, left = walk_strings(prefix, passed.offset, n_read // 2, little_endian=cursor.order == "<")
+def _mean_of_missing(cursor: Cursor, prefix: Buffer) -> float:
+    """Bytes that a string of the last list has, on average over those that were not read.
+
+    There are exponentially more long strings than short ones, so where they stand by rank, length grows with the
+    logarithm of the place. The two halves of what was read give its slope.
+    """
+    strings = cursor.strings
+    n_read = strings.count - strings.left
+    half = n_read // 2
+    if not half:
+        return MIN_STRING_BYTES
+    middle, left = walk_strings(prefix, strings.offset, half, little_endian=cursor.order == "<")
     assert not left  # all of them were passed over before
-    return (cursor.offset - middle) / (n_read - n_read // 2)
+    first, second = (middle - strings.offset) / half, (cursor.offset - middle) / (n_read - half)
+    slope = (second - first) / (_mean_log(half, n_read) - _mean_log(0, half))
+    return max(second + slope * (_mean_log(n_read, strings.count) - _mean_log(half, n_read)), MIN_STRING_BYTES)
+
+
+def _mean_log(low: int, high: int) -> float:
+    """The logarithm of the numbers from ``low`` to ``high``, on average."""
+    area = high * math.log(high) - (low * math.log(low) if low else 0)
+    return area / (high - low) - 1
 
 
 def _behind_tokens(progress: _Progress) -> float:
