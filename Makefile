@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --requir
 .PHONY: run test check bench accuracy format lock clean
 
 run: $(VENV)/.run
-	$(BIN)/gunicorn --bind 127.0.0.1:$(PORT) --workers 2 --limit-request-line 8190 --no-control-socket 'app:create_app()'
+	$(BIN)/gunicorn --bind 127.0.0.1:$(PORT) --workers 2 --threads 8 --limit-request-line 8190 --no-control-socket 'app:create_app()'
 
 test: $(VENV)/.dev
 	$(BIN)/pytest
@@ -22,6 +22,7 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.bench_scan
 	$(BIN)/python -m tests.bench.bench_request
+	$(BIN)/python -m tests.bench.bench_hub
 
 accuracy: $(VENV)/.dev
 	$(BIN)/python -m tests.accuracy

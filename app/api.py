@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, Response, jsonify, request, url_for
 
 from app.errors import RequestError
 from app.openapi import document
-from app.query import Query, as_bad_request, checked, parse, texts
+from app.query import Loaded, Query, as_bad_request, checked, parse, texts
 from estimator import devices, estimate, max_context, read_gguf
 from estimator.accuracy import band
 from estimator.errors import FathomError, IncompleteHeaderError
@@ -45,13 +45,14 @@ def healthz() -> Response:
 def api_estimate() -> Response:
     """The estimate of one state, from the query, a form or a JSON object."""
     query = parse(_given())
-    model, settings, used = checked(query)
+    loaded = query.load()
+    model, settings, used = checked(query, loaded.model)
     try:
         now = estimate(model, settings, used)
         deepest = max_context(model, settings, used)
     except FathomError as error:
         raise as_bad_request(error) from None
-    return jsonify(_estimate_body(query, model, used, now, deepest))
+    return jsonify(_estimate_body(query, loaded, used, now, deepest))
 
 
 @api.get("/api/v1/devices")
@@ -138,20 +139,21 @@ def _json_values(name: str, value: Any) -> list[str]:
     return texts
 
 
-def _estimate_body(query: Query, model: Model, used: Sequence[Device], now: Estimate, deepest: int) -> dict[str, Any]:
+def _estimate_body(query: Query, loaded: Loaded, used: Sequence[Device], now: Estimate, deepest: int) -> dict[str, Any]:
+    model, source = loaded.model, loaded.source
     page = url_for("pages.index", _external=True)
     own = url_for("api.api_estimate", _external=True)
     suffix = f"?{query.canonical()}" if query.canonical() else ""
     measured = band(model, query.settings(), len(used))
     return {
-        "model": {"id": query.model, **model_body(model)},
+        "model": {"id": query.model, **model_body(model), "source": source and source.as_json()},
         "settings": _settings_body(query, now),
         "devices": [share_body(share) for share in now.devices],
         "host": share_body(now.host),
         "fits": now.fits,
         "max_context": deepest,
         "lines": [asdict(line) for line in now.lines],
-        "warnings": [warning._asdict() for warning in now.warnings],
+        "warnings": [warning._asdict() for warning in (*now.warnings, *(source.warnings if source else ()))],
         "accuracy": measured._asdict() if measured else None,
         "links": {"page": page + suffix, "self": own + suffix},
     }

@@ -18,3 +18,21 @@ COMPRESS_STREAMS: Final = False
 
 SEND_FILE_MAX_AGE_DEFAULT: Final = 365 * 24 * 3600
 """Seconds: static files have their content's hash in the path."""
+
+HUB_ENDPOINT: Final = None
+"""Address of the Hub; None = the environment's ``HF_ENDPOINT``, else https://huggingface.co."""
+
+HUB_CACHE: Final = None
+"""Folder of what is kept of the Hub; None = ``fathom`` in the user's folder for caches."""
+
+HUB_CACHE_BYTES: Final = 256 * 1024 * 1024
+"""Bytes that are kept at most; 0 = nothing. A model takes a few thousand."""
+
+HUB_FRESH_SECONDS: Final = 300
+"""How long a list of a repository's files is believed."""
+
+HUB_LOOKUP_SECONDS: Final = 20
+"""For one model on the Hub, all requests together."""
+
+HUB_LOOKUPS_AT_ONCE: Final = 8
+"""Models that one process looks up at the same time."""

@@ -15,6 +15,7 @@ class RequestError(Exception):
         message: one sentence with the field, the value and what would work.
         allowed: what would work, as a list or in words.
         status: of the HTTP reply.
+        retry_after: seconds after which it may work, where that is known.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class RequestError(Exception):
         message: str,
         allowed: str | tuple[str, ...] | None = None,
         status: int = HTTPStatus.BAD_REQUEST,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -31,6 +33,17 @@ class RequestError(Exception):
         self.message = message
         self.allowed = allowed
         self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the HTTP reply."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+def shown(text: str, most: int = 40) -> str:
+    """What somebody typed, quoted and cut short."""
+    return repr(text if len(text) <= most else text[:most] + "...")
 
 
 def error_body(code: str, field: str | None, message: str, allowed: str | tuple[str, ...] | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def init_app(app: Flask) -> None:
 
 
 def _bad_request(error: RequestError) -> Answer:
-    return jsonify(error_body(error.code, error.field, error.message, error.allowed)), error.status, {}
+    return jsonify(error_body(error.code, error.field, error.message, error.allowed)), error.status, error.headers
 
 
 def _too_large(_: RequestEntityTooLarge) -> Answer:

@@ -16,8 +16,15 @@ TEXT: Final[Schema] = {"type": "string", "maxLength": MAX_TEXT}
 BYTES: Final[Schema] = {"type": "integer", "minimum": 0, "description": "bytes"}
 
 PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
-    "model": ("A bundled model; see /api/v1/models.", TEXT),
-    "quant": ("Quantization of the weights.", {"type": "string", "enum": list(QUANTIZATIONS)}),
+    "model": (
+        "A bundled model (see /api/v1/models), or one on the Hugging Face Hub: org/repo, org/repo/file.gguf or a link; "
+        "@revision behind it is a branch, a tag or a commit.",
+        TEXT,
+    ),
+    "quant": (
+        "Quantization of the weights; of a repository with GGUF files, which of them, or the nearest in size.",
+        {"type": "string", "enum": list(QUANTIZATIONS)},
+    ),
     "ctx": ("Context in tokens (32768 or 32k), or auto: what the model was trained for.", TEXT),
     "kv": (f"Cache type for both sides, or TYPE_K:TYPE_V, of {', '.join(CACHE_TYPES)}.", TEXT),
     "fa": ("Flash attention.", {"type": "string", "enum": ["on", "off"]}),
@@ -90,7 +97,18 @@ def _listing(summary: str) -> dict[str, Any]:
 
 
 def _responses() -> dict[str, Any]:
-    return {"200": _json("The estimate.", "Estimate"), "400": _json("What is wrong, and what would work.", "Error")}
+    errors = {
+        "400": "What is wrong, and what would work.",
+        "403": "The files of a model on the Hub are gated, and the server has no token for them.",
+        "404": "No such repository, revision or file on the Hub.",
+        "502": "The Hub failed, or sent what cannot be read.",
+        "503": "The Hub cannot be reached or wants fewer requests; Retry-After says when to ask again, if it is known.",
+        "504": "The Hub did not answer in time.",
+    }
+    return {
+        "200": _json("The estimate.", "Estimate"),
+        **{status: _json(text, "Error") for status, text in errors.items()},
+    }
 
 
 def _json(description: str, schema: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from app.errors import RequestError
+from app import hub
+from app.errors import RequestError, shown
 from estimator import Device, Settings, device, with_wired_limit
 from estimator.engines.llama_cpp import PROGRAMS, Program, kept_on_cpu, program
 from estimator.errors import FathomError
@@ -37,6 +38,14 @@ FIELD_OF: Final = {
     "cpu_tensors": "ncmoe",
 }
 """The query's name of a setting of the core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model, and where on the Hub it was read; None for a bundled one."""
+
+    model: Model
+    source: hub.Source | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +79,19 @@ class Query:
         assert found
         return found
 
-    def load_model(self) -> Model:
-        """The model.
+    def load(self) -> Loaded:
+        """The model, bundled or on the Hub.
 
         Raises:
-            ModelError: it, or its quantization, is not known.
+            RequestError: it, or its quantization, is not known, or it cannot be read.
         """
-        return catalogue_model(self.model, self.quant)
+        if hub.is_name(self.model):
+            found = hub.find(self.model, self.quant)
+            return Loaded(found.model, found.source)
+        try:
+            return Loaded(catalogue_model(self.model, self.quant), None)
+        except FathomError as error:
+            raise as_bad_request(error) from None
 
     def settings(self) -> Settings:
         """How it is run, with the program's defaults.
@@ -143,7 +158,7 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
     state: dict[str, Any] = {}
     for name, values in given.items():
         if name not in names:
-            raise RequestError("unknown-parameter", name, f"there is no parameter {_shown(name)}", tuple(names))
+            raise RequestError("unknown-parameter", name, f"there is no parameter {shown(name)}", tuple(names))
         present = [value.strip() for value in values if value.strip()]
         for value in present:
             if len(value) > MAX_TEXT:
@@ -162,14 +177,18 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
     return Query(**state)
 
 
-def checked(query: Query) -> tuple[Model, Settings, tuple[Device, ...]]:
+def checked(query: Query, model: Model | None = None) -> tuple[Model, Settings, tuple[Device, ...]]:
     """What the core is asked.
+
+    Args:
+        query: the state.
+        model: its model, where that is loaded already.
 
     Raises:
         RequestError: with the query's own name of the field.
     """
     try:
-        return query.load_model(), query.settings(), query.devices()
+        return model or query.load().model, query.settings(), query.devices()
     except FathomError as error:
         raise as_bad_request(error) from None
 
@@ -181,10 +200,6 @@ def as_bad_request(error: FathomError) -> RequestError:
     if field and error.field and message.startswith(error.field):
         message = field + message.removeprefix(error.field)
     return RequestError(error.code, field, message, error.allowed)
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
 def _device_id(text: str) -> str:
@@ -203,7 +218,7 @@ def _whole(name: str, word: str | None = None, meaning: int = 0) -> Callable[[st
             return meaning
         match = re.fullmatch(r"(\d{1,10})([kKmM]?)", text.replace(",", "").replace("_", ""))
         if not match:
-            raise RequestError("not-a-number", name, f"{name} is {_shown(text)}; it must be {allowed}", allowed)
+            raise RequestError("not-a-number", name, f"{name} is {shown(text)}; it must be {allowed}", allowed)
         return int(match[1]) * KIBI.get(match[2].lower(), 1)
 
     return parse_whole
@@ -227,7 +242,7 @@ def _pair(text: str) -> tuple[str, str]:
     sides = text.lower().split(":")
     if len(sides) > 2 or any(side not in CACHE_TYPES for side in sides):
         message = (
-            f"kv is {_shown(text)}; it must be one type for both sides or TYPE_K:TYPE_V, of {', '.join(CACHE_TYPES)}"
+            f"kv is {shown(text)}; it must be one type for both sides or TYPE_K:TYPE_V, of {', '.join(CACHE_TYPES)}"
         )
         raise RequestError("unknown-cache-type", "kv", message, CACHE_TYPES)
     return sides[0], sides[-1]
@@ -238,16 +253,20 @@ def _switch(name: str) -> Callable[[str], bool]:
 
     def parse_switch(text: str) -> bool:
         if text.lower() not in words:
-            raise RequestError("not-a-switch", name, f"{name} is {_shown(text)}; it must be on or off", ("on", "off"))
+            raise RequestError("not-a-switch", name, f"{name} is {shown(text)}; it must be on or off", ("on", "off"))
         return words[text.lower()]
 
     return parse_switch
 
 
+def _model(text: str) -> str:
+    return hub.parse_name(text).text if hub.is_name(text) else text.lower()
+
+
 def _quantization(text: str) -> str:
     name = text.upper()
     if name not in QUANTIZATIONS:
-        message = f"quant is {_shown(text)}; it must be one of {', '.join(QUANTIZATIONS)}"
+        message = f"quant is {shown(text)}; it must be one of {', '.join(QUANTIZATIONS)}"
         raise RequestError("unknown-quantization", "quant", message, QUANTIZATIONS)
     return name
 
@@ -255,13 +274,13 @@ def _quantization(text: str) -> str:
 def _engine(text: str) -> str:
     names = tuple(known.id for known in PROGRAMS)
     if text.lower() not in names:
-        message = f"engine is {_shown(text)}; it must be one of {', '.join(names)}"
+        message = f"engine is {shown(text)}; it must be one of {', '.join(names)}"
         raise RequestError("unknown-engine", "engine", message, names)
     return text.lower()
 
 
 _PARSERS: Final = {
-    "model": lambda text: text.lower(),
+    "model": _model,
     "quant": _quantization,
     "ctx": _whole("ctx", "auto", 0),
     "kv": _pair,

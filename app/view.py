@@ -17,6 +17,7 @@ from estimator.memory.context import resolve
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from app.hub import Source
     from estimator import Device, Line, Model, Settings
     from estimator.cautions import Caution
 
@@ -62,6 +63,18 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
+class RepoRow:
+    """A model of the repository; ``size`` is bytes of its ``parts`` files, ``query`` leads to it."""
+
+    label: str
+    path: str
+    size: int
+    parts: int
+    query: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The answer to a query that can be answered."""
 
@@ -77,6 +90,9 @@ class Result:
     figure: dict[str, Any]
     types_figure: dict[str, Any] | None
     accuracy: str
+    source: Source | None = None
+    quantization: str = ""
+    files: tuple[RepoRow, ...] = ()
 
     @property
     def lines(self) -> Sequence[Line]:
@@ -94,22 +110,47 @@ class Result:
 
     @property
     def warnings(self) -> Sequence[Caution]:
-        return self.estimate.warnings
+        return [*self.estimate.warnings, *(self.source.warnings if self.source else ())]
 
 
-@lru_cache(maxsize=512)
 def answer(query: Query) -> Result:
     """Everything the page says about a state.
 
     Raises:
         RequestError: the state cannot be: with the query's own name of the field.
     """
-    model, settings, devices = checked(query)
+    loaded = query.load()
+    result = _answer(query, loaded.model)
+    source = loaded.source
+    if source is None:
+        return result
+    label = source.entry.label if source.entry else ""
+    return replace(result, source=source, quantization=label, files=_files(query, source))
+
+
+def _files(query: Query, source: Source) -> tuple[RepoRow, ...]:
+    """What else the repository holds."""
+    return tuple(
+        RepoRow(
+            label=entry.label,
+            path=entry.path,
+            size=entry.size,
+            parts=len(entry.files),
+            query=replace(query, model=source.name_of(entry)).canonical(),
+            chosen=entry == source.entry,
+        )
+        for entry in source.choices
+    )
+
+
+@lru_cache(maxsize=512)
+def _answer(query: Query, model: Model) -> Result:
+    _, settings, devices = checked(query, model)
     try:
         now = estimate(model, settings, devices)
         deepest = max_context(model, settings, devices)
         points = _points(model, settings, devices, deepest)
-        alternatives = [_alternative(query, pair) for pair in _pairs(query, model)]
+        alternatives = [_alternative(query, model, pair) for pair in _pairs(query, model)]
     except FathomError as error:
         raise as_bad_request(error) from None
     names = [text.device_name(device) for device in devices]
@@ -117,7 +158,7 @@ def answer(query: Query) -> Result:
     n_ctx = now.context.n_ctx
     if len(devices) == 1:
         figure = figures.stacked(points, capacities[0], deepest, n_ctx)
-        curves = {alternative.name: _curve_of(query, alternative, points) for alternative in alternatives}
+        curves = {alternative.name: _curve_of(query, model, alternative, points) for alternative in alternatives}
         chosen = next(alternative.name for alternative in alternatives if alternative.chosen)
         types_figure = figures.by_cache_type(curves, chosen, capacities[0], n_ctx)
     else:
@@ -179,9 +220,9 @@ def _is_taken(query: Query, model: Model) -> bool:
     return True
 
 
-def _alternative(query: Query, pair: tuple[str, str]) -> Alternative:
+def _alternative(query: Query, model: Model, pair: tuple[str, str]) -> Alternative:
     other = replace(query, kv=pair)
-    model, settings, devices = checked(other)
+    _, settings, devices = checked(other, model)
     now = estimate(model, settings, devices)
     return Alternative(
         kv=pair,
@@ -193,10 +234,10 @@ def _alternative(query: Query, pair: tuple[str, str]) -> Alternative:
     )
 
 
-def _curve_of(query: Query, alternative: Alternative, points: list[Point]) -> list[Point]:
+def _curve_of(query: Query, model: Model, alternative: Alternative, points: list[Point]) -> list[Point]:
     if alternative.chosen:
         return points
-    model, settings, devices = checked(replace(query, kv=alternative.kv))
+    _, settings, devices = checked(replace(query, kv=alternative.kv), model)
     return list(curve(model, settings, devices, points[-1].n_ctx))
 
 

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
 
+NOWHERE = {"HUB_ENDPOINT": "http://127.0.0.1:9", "HUB_CACHE_BYTES": 0}
+"""A Hub that cannot be reached: no test goes out."""
+
+
 @pytest.fixture(scope="session")
 def app() -> Flask:
     """The application; what it does not handle is raised in the test."""
-    return create_app({"TESTING": True})
+    return create_app({"TESTING": True, **NOWHERE})
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ REFUSED = [
     ({"engine": "llama-bench", "np": "8", "ctx": "4"}, "fewer-outputs-than-slots", "np"),
     ({"model": "nope"}, "unknown-model", "model"),
     ({"model": "\0"}, "unknown-model", "model"),
-    ({"model": "../../etc/passwd"}, "unknown-model", "model"),
+    ({"model": "../../etc/passwd"}, "bad-name", "model"),
     ({"quant": "Q4"}, "unknown-quantization", "quant"),
     ({"kv": "q8_0:q2_k"}, "unknown-cache-type", "kv"),
     ({"kv": "q4_0", "fa": "off"}, "quantized-v-needs-flash-attention", "kv"),

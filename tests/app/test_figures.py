@@ -151,7 +151,7 @@ def test_a_limit_at_the_very_end_is_not_marked() -> None:
 
 def test_a_context_beyond_the_chart_has_no_mark() -> None:
     query = Query(model="llama-3.2-1b-instruct", ctx=256)
-    model, settings, devices = query.load_model(), query.settings(), query.devices()
+    model, settings, devices = query.load().model, query.settings(), query.devices()
     points = curve(model, settings, devices, 8192)
     assert "shapes" in figures.stacked(points, None, 0, 8192)["layout"]
     assert "shapes" not in figures.stacked(points, None, 0, 8448)["layout"]

@@ -23,9 +23,10 @@ NAMES = tuple(field.name for field in fields(Query))
 
 numbers = st.integers(0, 10**10 - 1)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=MAX_TEXT // 4).map(lambda name: name.strip().lower())
+hub_names = st.from_regex(r"[A-Za-z0-9]{1,8}/[A-Za-z0-9]{1,8}(/[a-z0-9 ]{1,8}\.gguf)?(@[a-z0-9]{1,8})?", fullmatch=True)
 queries = st.builds(
     Query,
-    model=names.filter(lambda name: name and name == name.strip().lower()),
+    model=names.filter(lambda name: name and name == name.strip().lower() and "/" not in name) | hub_names,
     quant=st.sampled_from(QUANTIZATIONS),
     ctx=numbers,
     kv=st.tuples(st.sampled_from(CACHE_TYPES), st.sampled_from(CACHE_TYPES)),
@@ -61,7 +62,8 @@ def refusal(text: str) -> RequestError:
     [
         ("", {}),
         ("model=QWEN3-8B", {"model": "qwen3-8b"}),
-        ("model=Org/Repo/file.gguf@main", {"model": "org/repo/file.gguf@main"}),
+        ("model=Org/Repo/file.gguf@main", {"model": "Org/Repo/file.gguf@main"}),
+        ("model=https://huggingface.co/Org/Repo/blob/main/file.gguf?download=true", {"model": "Org/Repo/file.gguf"}),
         ("quant=q6_k", {"quant": "Q6_K"}),
         ("ctx=32768", {"ctx": 32768}),
         ("ctx=32k", {"ctx": 32768}),

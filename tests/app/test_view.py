@@ -80,7 +80,7 @@ def test_a_device_without_limit_is_said_to_have_none() -> None:
 )
 def test_the_rows_are_the_estimates_of_their_contexts(query: Query) -> None:
     result = answer(query)
-    model, settings, devices = query.load_model(), query.settings(), query.devices()
+    model, settings, devices = query.load().model, query.settings(), query.devices()
     contexts = [row.n_ctx for row in result.rows]
     assert contexts == sorted(set(contexts))
     for row in result.rows:
@@ -111,7 +111,7 @@ def test_the_cache_types_that_are_compared(query: Query, names: list[str]) -> No
         state = parse(parse_qs(other.query))
         assert state == replace(query, kv=state.kv)
         assert other.chosen == (state == query)
-        model, settings, devices = state.load_model(), state.settings(), state.devices()
+        model, settings, devices = state.load().model, state.settings(), state.devices()
         assert other.max_context == max_context(model, settings, devices)
         (share,) = estimate(model, settings, devices).devices
         assert (other.cache, other.total) == (share.kv_cache, share.total)
@@ -122,7 +122,8 @@ def test_a_limit_at_the_trained_length_is_the_full_length(
     deepest: int, headline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(view, "max_context", lambda *_: deepest)
-    result = answer.__wrapped__(Query(ctx=8192))
+    query = Query(ctx=8192)
+    result = view._answer.__wrapped__(query, query.load().model)
     assert result.verdict.headline == f"Fits an RTX 4090 24 GB up to {headline}"
 
 

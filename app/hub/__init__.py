@@ -1,0 +1,62 @@
+"""Models on the Hugging Face Hub: their headers, by ranges of bytes, through the client of ``huggingface_hub``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flask import current_app
+from huggingface_hub import constants
+
+from app.errors import RequestError
+from app.hub import bounds
+from app.hub.client import Client
+from app.hub.lookup import Found, Hub
+from app.hub.names import Name, is_name, parse_name
+from app.hub.source import Source
+from app.hub.store import NoStore, SqliteStore, Store
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["Found", "Hub", "Name", "Source", "find", "init_app", "is_file", "is_name", "parse_name"]
+
+
+def init_app(app: Flask) -> None:
+    """Give an application its access to the Hub. ``HF_TOKEN`` is read here and nowhere shown."""
+    bounds.install()
+    config = app.config
+    client = Client(config["HUB_ENDPOINT"] or constants.ENDPOINT, os.environ.get("HF_TOKEN", "").strip() or None)
+    app.extensions["hub"] = Hub(
+        client,
+        _store(config["HUB_CACHE"], config["HUB_CACHE_BYTES"]),
+        fresh_seconds=config["HUB_FRESH_SECONDS"],
+        lookup_seconds=config["HUB_LOOKUP_SECONDS"],
+        at_once=config["HUB_LOOKUPS_AT_ONCE"],
+    )
+
+
+def find(name: str, quantization: str) -> Found:
+    """The model of a canonical name, for the application that answers a request.
+
+    Raises:
+        RequestError: there is no such model, it cannot be read, or the Hub does not answer.
+    """
+    hub: Hub = current_app.extensions["hub"]
+    return hub.find(parse_name(name), quantization)
+
+
+def is_file(text: str) -> bool:
+    """Whether what was typed names one file on the Hub."""
+    try:
+        return is_name(text) and parse_name(text).is_file
+    except RequestError:
+        return False
+
+
+def _store(folder: str | None, max_bytes: int) -> Store:
+    if max_bytes <= 0:
+        return NoStore()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return SqliteStore(Path(folder or Path(base) / "fathom") / "hub.sqlite", max_bytes)

@@ -1,0 +1,76 @@
+"""A repository without GGUF files: its ``config.json`` and the headers of its safetensors say what the model is."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import estimator
+from app.errors import RequestError
+from app.hub.headers import side_by_side
+from app.hub.packing import unpack_json
+from app.hub.refusals import FAILURES
+from estimator import quantize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.hub.client import Client
+    from app.hub.listing import Listing
+    from app.hub.names import Name
+    from estimator import Model
+
+MAX_CONFIG: Final = 4 << 20
+"""Bytes of a ``config.json``; released ones have up to 300 KB, nearly all of it names of classes."""
+
+MAX_TENSORS: Final = 1 << 17
+"""Of all files together."""
+
+READ_HF: Callable[..., Model] | None = getattr(estimator, "read_hf", None)
+"""Makes a model of a configuration, where the estimator can."""
+
+
+def check(name: Name, listing: Listing) -> None:
+    """Refuse a repository that holds no model that can be read.
+
+    Raises:
+        RequestError: it has no configuration, or none is read.
+    """
+    if READ_HF is None or not listing.has_config:
+        lacks = "no GGUF file" if READ_HF is None else "neither a GGUF file nor a config.json"
+        message = f"model is {name.text!r}, but {name.repo} has {lacks}; name a repository that has one"
+        raise RequestError("no-gguf", "model", message, "a repository with GGUF files, often named ...-GGUF")
+
+
+def fetch(client: Client, listing: Listing) -> dict[str, Any]:
+    """The configuration, and element type and shape of each tensor; None for those where they cannot be read.
+
+    Raises:
+        Exception: one of ``app.hub.refusals.FAILURES``, for the configuration.
+    """
+    config = client.json_object(listing.repo, listing.commit, "config.json", MAX_CONFIG)
+    return {"config": config, "safetensors": _tensors(client, listing)}
+
+
+def _tensors(client: Client, listing: Listing) -> dict[str, tuple[str, tuple[int, ...]]] | None:
+    paths = [file.path for file in listing.safetensors]
+    try:
+        found = side_by_side(lambda path: client.safetensors_header(listing.repo, listing.commit, path), paths)
+    except FAILURES:
+        return None
+    tensors = {name: tensor for header in found for name, tensor in header.items()}
+    return tensors if 0 < len(tensors) <= MAX_TENSORS else None
+
+
+@lru_cache(maxsize=64)
+def model(stored: bytes, quantization: str) -> Model:
+    """The model of what ``fetch`` found, at a quantization.
+
+    Raises:
+        ModelError: what it is cannot be told from that.
+    """
+    assert READ_HF is not None  # else check would have refused
+    data = unpack_json(stored)
+    given = data["safetensors"]
+    tensors = given and {name: (dtype, tuple(shape)) for name, (dtype, shape) in given.items()}
+    return quantize(READ_HF(data["config"], tensors), quantization)
