@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Flask, render_template, request, url_for
 
-from app import text
+from app import hub, text
 from app.errors import RequestError
 from app.query import Query, parse, texts
 from app.view import Result, answer
@@ -66,6 +66,11 @@ class Form:
         values = self.typed.get(name, ())
         return values[0] if values else ""
 
+    @property
+    def file(self) -> hub.NamedFile | None:
+        """The file on the Hub that the model is, if it names one: then there is no quantization to choose."""
+        return hub.named_file(self.value("model"))
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -86,7 +91,7 @@ def init_app(app: Flask) -> None:
 
 
 @pages.get("/")
-def index() -> tuple[str, int]:
+def index() -> tuple[str, int, dict[str, str]]:
     """The page of a state; a state that cannot be keeps what was typed and says what would work."""
     given = _given()
     try:
@@ -94,7 +99,7 @@ def index() -> tuple[str, int]:
         result = answer(query)
     except RequestError as error:
         typed = _typed(Query()) | {name: present for name, values in given.items() if (present := _present(values))}
-        return _render(Page(_form(typed), request.full_path, "", None, error)), error.status
+        return _render(Page(_form(typed), request.full_path, "", None, error)), error.status, error.headers
     suffix = f"?{query.canonical()}" if query.canonical() else ""
     page = Page(
         form=_form(_typed(query)),
@@ -103,7 +108,7 @@ def index() -> tuple[str, int]:
         result=result,
         error=None,
     )
-    return _render(page), 200
+    return _render(page), 200, {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +135,11 @@ def _present(values: list[str]) -> list[str]:
 
 
 def _given() -> dict[str, list[str]]:
-    """The query, with the form's two lists for K and V as one pair."""
+    """The query, with a bundled model that was browsed for as the model, and the lists for K and V as one pair."""
     given = {name: request.args.getlist(name) for name in request.args}
+    bundled = _present(given.pop("bundled", []))
+    if bundled:
+        given["model"] = bundled
     sides = [given.pop(name, [""])[0] for name in ("k", "v")]
     if any(sides) and not any(given.get("kv", [])):
         given["kv"] = [":".join(side or "f16" for side in sides)]

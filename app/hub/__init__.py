@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from huggingface_hub import constants
 from app.errors import RequestError
 from app.hub import bounds
 from app.hub.client import Client
+from app.hub.listing import label_of
 from app.hub.lookup import Found, Hub
 from app.hub.names import Name, is_name, parse_name
 from app.hub.source import Source
@@ -20,7 +22,7 @@ from app.hub.store import NoStore, SqliteStore, Store
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["Found", "Hub", "Name", "Source", "find", "init_app", "is_file", "is_name", "parse_name"]
+__all__ = ["Found", "Hub", "Name", "NamedFile", "Source", "find", "init_app", "is_name", "named_file", "parse_name"]
 
 
 def init_app(app: Flask) -> None:
@@ -47,12 +49,21 @@ def find(name: str, quantization: str) -> Found:
     return hub.find(parse_name(name), quantization)
 
 
-def is_file(text: str) -> bool:
-    """Whether what was typed names one file on the Hub."""
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file on the Hub by its name alone; ``label`` is the quantization in it, or empty."""
+
+    path: str
+    label: str
+
+
+def named_file(text: str) -> NamedFile | None:
+    """The file that a model's name means, if it is one on the Hub and not a repository or folder."""
     try:
-        return is_name(text) and parse_name(text).is_file
+        name = parse_name(text) if is_name(text) else None
     except RequestError:
-        return False
+        return None
+    return NamedFile(name.path, label_of(name.path)) if name and name.is_file else None
 
 
 def _store(folder: str | None, max_bytes: int) -> Store:

@@ -45,11 +45,9 @@ def sense(what: str) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Budget:
-    """What is left of a lookup: seconds until ``deadline`` (of ``time.monotonic``); and what it took so far."""
+    """What is left of a lookup: the time until ``deadline``, in seconds of ``time.monotonic``."""
 
     deadline: float
-    requests: int = 0
-    received: int = 0
 
     def timeout(self) -> httpx2.Timeout:
         """For the next request.
@@ -67,12 +65,11 @@ _budget: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[Budget]:
+def within(seconds: float) -> Iterator[None]:
     """All requests inside, together, take no longer than ``seconds``."""
-    budget = Budget(time.monotonic() + seconds)
-    token = _budget.set(budget)
+    token = _budget.set(Budget(time.monotonic() + seconds))
     try:
-        yield budget
+        yield
     finally:
         _budget.reset(token)
 
@@ -99,7 +96,6 @@ def _before(request: httpx2.Request) -> None:
         raise httpx2.ConnectError("the Hub's client is offline (HF_HUB_OFFLINE)", request=request)
     budget = _budget.get()
     if budget is not None:
-        budget.requests += 1
         request.extensions["timeout"] = budget.timeout().as_dict()
 
 
@@ -128,7 +124,6 @@ class _Bounded(httpx2.SyncByteStream):
             if n_bytes > MAX_REPLY:
                 raise BrokenReplyError(f"a reply is longer than {MAX_REPLY:,} bytes")
             if self._budget is not None:
-                self._budget.received += len(chunk)
                 self._budget.timeout()
             yield chunk
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from http import HTTPStatus
+from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from gguf.constants import GGMLQuantizationType
@@ -174,17 +175,22 @@ def _nearest(listing: Listing, name: Name, quantization: str) -> Entry:
     exact = [entry for entry in entries if is_of(entry, quantization)]
     if exact:
         return exact[0]
-    wanted = bits(quantization) or 1
-    weights = listing.parameters or _weights(entries)
-    if not weights:
+    wanted, weights = bits(quantization), listing.parameters or _weights(entries)
+    if not weights or not wanted:
         return entries[len(entries) // 2]
-    return min(entries, key=lambda entry: abs(math.log(max(entry.size, 1) * 8 / weights / wanted)))
+
+    def distance(entry: Entry) -> float:
+        """Between the sizes of a weight, as a factor."""
+        size = bits(entry.label) or max(entry.size, 1) * 8 / weights
+        return abs(math.log(size / wanted))
+
+    return min(entries, key=distance)
 
 
 def _weights(entries: Iterable[Entry]) -> float:
-    """How many weights a model has, from the size of the file whose quantization is known best: the largest."""
+    """How many weights the model has, from the sizes of files whose quantization is known; 0 if there are none."""
     known = [entry.size * 8 / found for entry in entries if (found := bits(entry.label))]
-    return known[-1] if known else 0
+    return median(known) if known else 0
 
 
 @lru_cache(maxsize=128)

@@ -59,10 +59,23 @@ function takeForm(next) {
     const [mine, theirs] = [form.elements[i], next.elements[i]];
     mine.toggleAttribute("aria-invalid", theirs.hasAttribute("aria-invalid"));
     if (theirs.hasAttribute("aria-invalid")) mine.setAttribute("aria-invalid", "true");
+    mine.disabled = theirs.disabled;
     if (mine !== active && mine.value !== theirs.value) mine.value = theirs.value;
   }
-  const [mine, theirs] = [form.querySelector("p.hint"), next.querySelector("p.hint")];
+  const [mine, theirs] = [form.querySelector("details p.hint"), next.querySelector("details p.hint")];
   mine.textContent = theirs.textContent;
+}
+
+// A model that is browsed for goes where models are typed, so that it is typed over like any other.
+function takeBundled() {
+  if (!form.elements.bundled.value) return;
+  form.elements.model.value = form.elements.bundled.value;
+  form.elements.bundled.value = "";
+}
+
+// A name on the Hub is looked up when it is whole, not at each letter.
+function isUnfinished(field) {
+  return field.id === "model" && ![...field.list.options].some((option) => option.value === field.value);
 }
 
 function changed(pause) {
@@ -71,8 +84,11 @@ function changed(pause) {
 }
 
 document.documentElement.classList.add("scripted");
-form.addEventListener("change", () => changed(0));
-form.addEventListener("input", (event) => event.target.matches("input") && changed(PAUSE_MS));
+form.addEventListener("change", () => {
+  takeBundled();
+  changed(0);
+});
+form.addEventListener("input", (event) => event.target.matches("input") && !isUnfinished(event.target) && changed(PAUSE_MS));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   changed(0);

@@ -48,9 +48,10 @@ def refused(client: FlaskClient, given: dict[str, str] | list[tuple[str, str]]) 
 
 
 def kept(page: Element) -> dict[str, str]:
-    """What the form would send, but for the list that adds a device."""
+    """What the form would send, but for the lists that add a device and browse for a model."""
     filled = html.filled(page)
     filled.remove(("device", ""))
+    filled.remove(("bundled", ""))
     assert len(filled) == len(dict(filled))
     return dict(filled)
 
@@ -100,10 +101,10 @@ def test_the_core_refuses_by_the_names_of_the_form(client: FlaskClient) -> None:
 
 
 def test_an_unknown_value_stays_selected_as_such(client: FlaskClient) -> None:
-    page = refused(client, {**TYPED, "model": "My-Model"})
-    option = page.one("option", value="My-Model")
+    page = refused(client, {**TYPED, "engine": "My-Engine"})
+    option = page.one("option", value="My-Engine")
     assert "selected" in option.attributes
-    assert option.text == "My-Model (not known)"
+    assert option.text == "My-Engine (not known)"
 
 
 def test_all_devices_stay(client: FlaskClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from typing import TYPE_CHECKING
@@ -12,9 +13,14 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from werkzeug.serving import make_server
 
 from app import create_app
+from tests.app.hub.headers import small
+from tests.hub_server import HubServer, Repo, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+QUANTIZATIONS = {"Q3_K_M": 350 << 20, "Q4_K_M": 450 << 20, "Q8_0": 850 << 20}
+"""Of the model on the Hub, with the bytes of their files."""
 
 SWITCHES = (
     "--no-sandbox",
@@ -28,9 +34,19 @@ SWITCHES = (
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def hub() -> Iterator[HubServer]:
+    """The Hub that the application asks: ``org/small-GGUF`` in three quantizations."""
+    with running() as server:
+        files = {f"small-{label}.gguf": small(size) for label, size in QUANTIZATIONS.items()}
+        server.repos["org/small-GGUF"] = Repo({**files, "mmproj-F16.gguf": small()})
+        yield server
+
+
+@pytest.fixture(scope="session")
+def address(hub: HubServer) -> Iterator[str]:
     """The address of the running application."""
-    server = make_server("127.0.0.1", 0, create_app(), threaded=True)
+    app = create_app({"HUB_ENDPOINT": hub.endpoint, "HUB_CACHE_BYTES": 0})
+    server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.port}"
@@ -93,7 +109,7 @@ class Visit:
         return page
 
     def _complain(self, kind: str, text: str) -> None:
-        refused = "400 (BAD REQUEST)" in text  # the browser logs every reply of that kind
+        refused = re.search(r"status of (400|404) ", text)  # the browser logs every reply of that kind
         if kind in ("error", "warning") and not refused:
             self.complaints.append(text)
 

@@ -54,7 +54,7 @@ def test_every_change_redraws_and_rewrites_the_address(visit: Visit) -> None:
     page = visit.open()
     url, drawn = page.url, chart(page)
     changes = (
-        ("#model", "qwen2.5-32b-instruct", "model=qwen2.5-32b-instruct"),
+        ("#bundled", "qwen2.5-32b-instruct", "model=qwen2.5-32b-instruct"),
         ("#k", "q8_0", "kv=q8_0:f16"),
         ("#v", "q8_0", "kv=q8_0"),
         ("select[name=device]", "m1-16gb", "device=m1-16gb"),
@@ -138,7 +138,7 @@ def test_another_type_is_one_click_away(visit: Visit) -> None:
 
 def test_it_works_without_javascript(visit: Visit) -> None:
     page = visit.open(script=False)
-    page.locator("#model").select_option("qwen3-14b")
+    page.locator("#bundled").select_option("qwen3-14b")
     page.locator("select[name=device]").first.select_option("rtx-4080")
     page.locator("#k").select_option("q8_0")
     page.get_by_role("button", name="Show").click()
