@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from app.hub import MAX_NAME
 from app.query import MAX_TEXT
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import KINDS, MAX_DEVICES
@@ -19,7 +20,7 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "model": (
         "A bundled model (see /api/v1/models), or one on the Hugging Face Hub: org/repo, org/repo/file.gguf or a link; "
         "@revision behind it is a branch, a tag or a commit.",
-        TEXT,
+        {"type": "string", "maxLength": MAX_NAME},
     ),
     "quant": (
         "Quantization of the weights; of a repository with GGUF files, which of them, or the nearest in size.",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from estimator import Model
 
 MAX_TEXT: Final = 200
-"""Characters of one value: no id, type or number is longer."""
+"""Characters of one value: no id, type or number is longer; names on the Hub can be."""
 
 KIBI: Final = {"k": 1024, "m": 1024 * 1024}
 
@@ -161,9 +161,10 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
             raise RequestError("unknown-parameter", name, f"there is no parameter {shown(name)}", tuple(names))
         present = [value.strip() for value in values if value.strip()]
         for value in present:
-            if len(value) > MAX_TEXT:
-                message = f"{name} is {len(value):,} characters long; at most {MAX_TEXT} are read"
-                raise RequestError("too-long", name, message, f"at most {MAX_TEXT} characters")
+            most = hub.MAX_NAME if name == "model" and hub.is_name(value) else MAX_TEXT
+            if len(value) > most:
+                message = f"{name} is {len(value):,} characters long; at most {most} are read"
+                raise RequestError("too-long", name, message, f"at most {most} characters")
         if name == "device":
             if len(present) > MAX_DEVICES:
                 message = f"device is given {len(present)} times; at most {MAX_DEVICES} can share a model"

@@ -15,14 +15,26 @@ from app.hub import bounds
 from app.hub.client import Client
 from app.hub.listing import label_of
 from app.hub.lookup import Found, Hub
-from app.hub.names import Name, is_name, parse_name
+from app.hub.names import MAX_NAME, Name, is_name, parse_name
 from app.hub.source import Source
 from app.hub.store import NoStore, SqliteStore, Store
 
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["Found", "Hub", "Name", "NamedFile", "Source", "find", "init_app", "is_name", "named_file", "parse_name"]
+__all__ = [
+    "MAX_NAME",
+    "Found",
+    "Hub",
+    "Name",
+    "NamedFile",
+    "Source",
+    "find",
+    "init_app",
+    "is_name",
+    "named_file",
+    "parse_name",
+]
 
 
 def init_app(app: Flask) -> None:

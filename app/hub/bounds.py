@@ -25,7 +25,10 @@ READ_SECONDS: Final = 10.0
 MAX_REDIRECTS: Final = 5
 
 MAX_REPLY: Final = 32 << 20
-"""Bytes of one reply that is read whole: the list of a repository's files, or a header of safetensors (25 MB)."""
+"""Bytes of one reply: the list of a repository's files, a header of safetensors (25 MB), a part of one of GGUF."""
+
+MAX_LOOKUP: Final = 48 << 20
+"""Bytes of all replies of one lookup; the largest header of GGUF that is known has less than 30 MiB."""
 
 
 class BrokenReplyError(httpx2.TransportError):
@@ -45,19 +48,37 @@ def sense(what: str) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Budget:
-    """What is left of a lookup: the time until ``deadline``, in seconds of ``time.monotonic``."""
+    """What a lookup may take: until ``deadline``, in seconds of ``time.monotonic``; and the bytes that came so far."""
 
     deadline: float
+    n_bytes: int = 0
 
-    def timeout(self) -> httpx2.Timeout:
-        """For the next request.
+    def take(self, n_bytes: int) -> None:
+        """Count bytes that came.
 
         Raises:
-            httpx2.ReadTimeout: there is no time left.
+            BrokenReplyError: they are too many.
+            httpx2.ReadTimeout: they came too late.
+        """
+        self.n_bytes += n_bytes
+        if self.n_bytes > MAX_LOOKUP:
+            raise BrokenReplyError(f"all replies together are longer than {MAX_LOOKUP:,} bytes")
+        self.seconds()
+
+    def seconds(self) -> float:
+        """How many are left.
+
+        Raises:
+            httpx2.ReadTimeout: none.
         """
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise httpx2.ReadTimeout("the time for the whole lookup is over")
+        return left
+
+    def timeout(self) -> httpx2.Timeout:
+        """For the next request; raises as ``seconds`` does."""
+        left = self.seconds()
         return httpx2.Timeout(min(left, READ_SECONDS), connect=min(left, CONNECT_SECONDS))
 
 
@@ -66,12 +87,23 @@ _budget: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """All requests inside, together, take no longer than ``seconds``."""
+    """All requests inside, together, take no longer than ``seconds`` and bring no more than ``MAX_LOOKUP``."""
     token = _budget.set(Budget(time.monotonic() + seconds))
     try:
         yield
     finally:
         _budget.reset(token)
+
+
+def seconds_left() -> float:
+    """Of the lookup that runs here.
+
+    Raises:
+        httpx2.ReadTimeout: none.
+    """
+    budget = _budget.get()
+    assert budget is not None, "no lookup runs"
+    return budget.seconds()
 
 
 def install() -> None:
@@ -124,7 +156,7 @@ class _Bounded(httpx2.SyncByteStream):
             if n_bytes > MAX_REPLY:
                 raise BrokenReplyError(f"a reply is longer than {MAX_REPLY:,} bytes")
             if self._budget is not None:
-                self._budget.timeout()
+                self._budget.take(len(chunk))
             yield chunk
 
     def close(self) -> None:

@@ -31,8 +31,11 @@ FIRST_BYTES_OF_PART: Final = 1 << 16
 
 MAX_TRIPS: Final = 4
 
-SPARE: Final = (0.1, 0.2, 0.0)
+SPARE: Final = (0.1, 0.2, 0.2)
 """What is added to the forecast after each trip, of the bytes that are missing: more where trips run out."""
+
+MAX_PART: Final = 4 << 20
+"""Bytes of the header of a further file of a split model: tensors alone, 80 bytes each."""
 
 AT_ONCE: Final = 8
 """Files of a split model that are read at the same time."""
@@ -46,36 +49,31 @@ class Ranges(Protocol):
     def stream(self, start: int, end: int) -> AbstractContextManager[Iterator[bytes]]: ...
 
 
-def fetch_header(file: Ranges, size: int, first: int = FIRST_BYTES) -> GGUFHeader:
+def fetch_header(file: Ranges, size: int, first: int = FIRST_BYTES, most: int = MAX_REPLY) -> GGUFHeader:
     """The header of a file of ``size`` bytes.
 
     Args:
         file: reads the ranges.
         size: of the file, in bytes: nothing behind it is asked for. 0 where it is not known.
         first: bytes of the first range.
+        most: bytes of the header that are read.
 
     Raises:
         ModelError: it is no GGUF file, a damaged one, or one that ends within its header.
     """
     size = size or MAX_HEADER_BYTES
     have, end = b"", min(first, size)
-    for trip in range(1, MAX_TRIPS + 1):
-        if trip == MAX_TRIPS:
-            return _fetch_rest(file, have, size)
-        part = file.read(len(have), end)
-        have += part
+    for trip in range(1, MAX_TRIPS):
+        have += file.read(len(have), end)
         try:
             return read_header(have)
         except IncompleteHeaderError:
             if len(have) < end or end >= size:
                 raise
         end = min(expected_bytes(have, SPARE[trip - 1]), size)
-        if end - len(have) > MAX_REPLY:
-            raise ModelError(
-                "header-too-long",
-                f"the GGUF header would end near byte {end:,}; at most {MAX_REPLY:,} are read at once",
-            )
-    raise AssertionError("the last trip returns or raises")
+        if end > most:
+            raise ModelError("header-too-long", f"the header would end near byte {end:,}; at most {most:,} are read")
+    return _fetch_rest(file, have, min(size, most))
 
 
 def fetch_model_header(files: Sequence[tuple[Ranges, int]]) -> GGUFHeader:
@@ -87,11 +85,9 @@ def fetch_model_header(files: Sequence[tuple[Ranges, int]]) -> GGUFHeader:
     Raises:
         ModelError: a file is none of this model.
     """
-    first = [FIRST_BYTES] + [FIRST_BYTES_OF_PART] * (len(files) - 1)
-    headers = side_by_side(
-        lambda given: fetch_header(given[0][0], given[0][1], given[1]), zip(files, first, strict=True)
-    )
-    return join(headers)
+    bounds = [(FIRST_BYTES, MAX_REPLY), *[(FIRST_BYTES_OF_PART, MAX_PART)] * (len(files) - 1)]
+    tasks = [(*file, *bound) for file, bound in zip(files, bounds, strict=True)]
+    return join(side_by_side(lambda task: fetch_header(*task), tasks))
 
 
 def join(headers: Sequence[GGUFHeader]) -> GGUFHeader:
@@ -146,6 +142,7 @@ class _Joined:
         return part
 
 
-def _fetch_rest(file: Ranges, have: bytes, size: int) -> GGUFHeader:
-    with file.stream(len(have), min(size, MAX_HEADER_BYTES)) as chunks:
+def _fetch_rest(file: Ranges, have: bytes, end: int) -> GGUFHeader:
+    """The header, of which ``have`` is the beginning; the last range is cut off where it ends."""
+    with file.stream(len(have), end) as chunks:
         return read_header(_Joined(have, chunks))

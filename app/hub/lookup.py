@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.errors import RequestError
 from app.hub import weights
-from app.hub.bounds import sense, within
+from app.hub.bounds import seconds_left, sense, within
 from app.hub.flight import Flights
 from app.hub.headers import fetch_model_header
 from app.hub.listing import Listing, RepoFile, choose, listing_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from estimator import Model
 
 MAX_PAUSE: Final = 60.0
-"""Seconds for which a Hub that does not answer, or wants fewer requests, is not asked again at most."""
+"""Seconds for which a Hub that cannot be reached, or wants fewer requests, is not asked again at most."""
 
 PAUSE: Final = 10.0
 """The same, where the Hub does not say how long."""
@@ -138,7 +138,7 @@ class Hub:
         """What the Hub answers; while it does not answer, that it does not."""
         self._refuse_in_pause()
         try:
-            answer: bytes = self._flights.share(key, fetch, self._lookup_seconds)
+            answer: bytes = self._flights.share(key, fetch, seconds_left())
         except ModelError as error:
             raise _of_model(name, error) from None
         except FAILURES as error:
@@ -148,7 +148,7 @@ class Hub:
         return answer
 
     def _start_pause(self, error: RequestError) -> None:
-        if error.code in ("hub-timeout", "hub-unreachable", "hub-rate-limit"):
+        if error.code in ("hub-unreachable", "hub-rate-limit"):
             seconds = min(error.retry_after or PAUSE, MAX_PAUSE)
             with self._pause_lock:
                 self._pause = (time.monotonic() + seconds, error)

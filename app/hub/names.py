@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 GGUF: Final = ".gguf"
 
+MAX_NAME: Final = 500
+"""Characters of a name or link: two names of up to 96 each, folders, a file, a revision, and what a link adds."""
+
 ALLOWED: Final = (
     "org/repo, org/repo/file.gguf or org/repo/folder, each with @revision if wanted, "
     f"or a link to a model on {constants.ENDPOINT}"

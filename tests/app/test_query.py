@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.errors import RequestError
+from app.hub import MAX_NAME
 from app.query import FIELD_OF, MAX_TEXT, Query, checked, parse
 from estimator import Settings, device, devices
 from estimator.engines.llama_cpp import PROGRAMS
@@ -223,6 +224,15 @@ def test_the_longest_value_is_read(name: str) -> None:
         parse(given)
     assert (caught.value.field, caught.value.code == "too-long") == (name, False)
     assert len(caught.value.message) < 2 * MAX_TEXT
+
+
+def test_a_link_to_the_hub_may_be_longer() -> None:
+    name = "o/r/" + "x" * (MAX_NAME - len("o/r/.gguf")) + ".gguf"
+    assert parse({"model": [name]}).model == name
+    with pytest.raises(RequestError) as caught:
+        parse({"model": [name + "f"]})
+    assert (caught.value.code, caught.value.field) == ("too-long", "model")
+    assert len(caught.value.message) < MAX_TEXT
 
 
 def test_a_long_name_is_refused_without_repeating_it() -> None:

@@ -145,6 +145,14 @@ def test_a_reply_without_end_is_cut_off(hub: HubServer, visitor: Visitor, monkey
     assert "1,048,576" in error["message"]
 
 
+def test_replies_are_bounded_together(hub: HubServer, visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repos["o/r"] = Repo({"m.gguf": Blob(large(), GIB)})
+    monkeypatch.setattr(bounds, "MAX_LOOKUP", 2 << 20)
+    error = visitor.error("o/r", 502)
+    assert "2,097,152" in error["message"]
+    assert sum(one.sent for one in hub.asked) < 8 << 20
+
+
 def slow(settings: dict[str, Any], seconds: float) -> Visitor:
     """Somebody who does not wait for long."""
     return Visitor(create_app({**settings, "HUB_LOOKUP_SECONDS": seconds}))

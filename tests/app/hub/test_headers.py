@@ -103,6 +103,26 @@ def test_what_is_no_gguf_takes_one_trip() -> None:
     assert len(file.asked) == 1
 
 
+@pytest.mark.parametrize("length", [2_000_000, 2**40])
+def test_a_header_that_would_be_too_long_is_not_asked_for(length: int) -> None:
+    data = LE.header([LE.array("tokenizer.ggml.tokens", GGUFValueType.STRING, LE.string("a"), length // 8)])
+    file = Ranges(Blob(data, 1000 * GIB))
+    with pytest.raises(ModelError) as caught:
+        fetch_header(file, 1000 * GIB, most=1_500_000)
+    assert caught.value.code == "header-too-long"
+    assert len(file.asked) == 1
+
+
+def test_a_further_part_has_tensors_alone() -> None:
+    first, _ = parts(2)
+    strings = LE.array("x", GGUFValueType.STRING, LE.string("a"), 1_000_000)
+    files = [Ranges(first), Ranges(Blob(LE.header([strings]), GIB))]
+    with pytest.raises(ModelError) as caught:
+        fetch_model_header([(file, GIB) for file in files])
+    assert caught.value.code == "header-too-long"
+    assert files[1].taken < 100_000
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_parts_are_one_model(count: int) -> None:
     files = [Ranges(blob) for blob in parts(count)]
