@@ -27,6 +27,7 @@ from estimator.layer import Layer
 from estimator.model import Model, Tensor
 from estimator.plan import Change, changes
 from estimator.settings import Settings
+from estimator.sources.facts import read_facts
 from estimator.sources.from_gguf import read_gguf
 from estimator.sources.quantize import quantize
 from estimator.speed import Bound, decoding_bound
@@ -64,6 +65,7 @@ __all__ = [
     "most_layers",
     "most_slots",
     "quantize",
+    "read_facts",
     "read_gguf",
     "used",
     "with_wired_limit",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from estimator.model import Model
+    from estimator.sources.gguf import GGUFHeader
 
 CATALOGUE: Final = Path(__file__).parents[1] / "data" / "models.json"
 
@@ -88,6 +89,15 @@ def full_precision(id: str) -> Model:
     Raises:
         ModelError: ``unknown-model`` names the nearest ids.
     """
+    return model_from_header(catalogue_header(id))
+
+
+def catalogue_header(id: str) -> GGUFHeader:
+    """The header of a bundled model in full precision, less what no byte depends on.
+
+    Raises:
+        ModelError: ``unknown-model``, as ``full_precision``.
+    """
     record = _records().get(id)
     if record is None:
         near = nearest(id, _records())
@@ -95,4 +105,4 @@ def full_precision(id: str) -> Model:
         raise ModelError(
             "unknown-model", f"model is {id[:100]!r}, which is not bundled{hint}", field="model", allowed=near or None
         )
-    return model_from_header(unpack(record))
+    return unpack(record)

@@ -21,7 +21,7 @@ from estimator.sources.gguf import GGUFHeader
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_LAYER: Final = re.compile(r"^blk\.(\d+)\.")
+_LAYER: Final = re.compile(r"^((?:enc\.|dec\.)?blk\.)(\d+)\.")
 
 _IRRELEVANT: Final = re.compile(
     r"^(tokenizer|general\.(?!architecture$|name$|file_type$))|\.rope\.(?!dimension_sections|scaling\.finetuned)"
@@ -30,17 +30,22 @@ _IRRELEVANT: Final = re.compile(
 """Keys that no byte depends on."""
 
 
+def is_relevant(key: str) -> bool:
+    """Whether bytes may depend on a metadata key, or people know a model by it."""
+    return not _IRRELEVANT.search(key)
+
+
 def pack(header: GGUFHeader) -> dict[str, Any]:
     """The parts of a header that memory follows from, as JSON can hold them."""
-    metadata = {key: value for key, value in header.metadata.items() if not _IRRELEVANT.search(key)}
+    metadata = {key: value for key, value in header.metadata.items() if is_relevant(key)}
     n_layer = _n_layer(metadata)
     groups: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
     for tensor in header.tensors:
         match = _LAYER.match(tensor.name)
-        name = _LAYER.sub("blk.*.", tensor.name)
-        groups.setdefault((name, tensor.type.name, tensor.shape), []).extend([int(match[1])] if match else [])
+        name = _LAYER.sub(r"\1*.", tensor.name)
+        groups.setdefault((name, tensor.type.name, tensor.shape), []).extend([int(match[2])] if match else [])
     tensors = [
-        [name, type_name, list(shape), *([layers] if 0 < len(layers) < n_layer else [])]
+        [name, type_name, list(shape), *([layers] if layers and not _are_all(layers, n_layer) else [])]
         for (name, type_name, shape), layers in groups.items()
     ]
     return {"metadata": metadata, "tensors": tensors}
@@ -64,6 +69,10 @@ def unpack(packed: Mapping[str, Any]) -> GGUFHeader:
 def _n_layer(metadata: Mapping[str, Any]) -> int:
     key = Keys.LLM.BLOCK_COUNT.format(arch=metadata[Keys.General.ARCHITECTURE])
     return int(metadata[key])
+
+
+def _are_all(layers: list[int], n_layer: int) -> bool:
+    return len(layers) == n_layer and sorted(layers) == list(range(n_layer))
 
 
 def _tensors(entries: Iterable[list[Any]], every_layer: range) -> Iterable[Tensor]:

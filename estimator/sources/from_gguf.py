@@ -12,26 +12,26 @@ from estimator.model import Model, Stacks
 from estimator.sources.architectures import architecture
 from estimator.sources.gguf import GGUFHeader, read_header
 from estimator.sources.hparams import MAX_EXPERTS, MAX_LAYERS, MAX_STREAMS, Facts, HParams
+from estimator.sources.split import joined
 
 if TYPE_CHECKING:
-    import os
-
     from estimator.sources.architecture import Architecture, Window
-    from estimator.sources.gguf_cursor import Readable
+    from estimator.sources.gguf import Source
     from estimator.traits import Traits
 
 
-def read_gguf(source: bytes | bytearray | memoryview | str | os.PathLike[str] | Readable) -> Model:
-    """The model that a GGUF file holds.
+def read_gguf(source: Source, *shards: Source) -> Model:
+    """The model that a GGUF file holds, or several that ``llama-gguf-split`` made of one.
 
     Args:
         source: the file's bytes, its path, or a binary stream. The header alone is enough.
+        shards: the other files of the model, in any order.
 
     Raises:
         IncompleteHeaderError: the bytes end before the header does; ``need`` says how many to bring.
-        ModelError: not a GGUF file, a damaged one, or an architecture that is not known.
+        ModelError: not a GGUF file, a damaged one, not all files, or an architecture that is not known.
     """
-    return model_from_header(read_header(source))
+    return model_from_header(joined([read_header(one) for one in (source, *shards)]))
 
 
 def model_from_header(header: GGUFHeader) -> Model:

@@ -6,27 +6,29 @@ strangers, so every count and length is checked before anything is read or made 
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from gguf.constants import (
     GGUF_DEFAULT_ALIGNMENT,
     GGUF_MAGIC,
-    GGMLQuantizationType,
     GGUFValueType,
     Keys,
 )
 from gguf.gguf_reader import READER_SUPPORTED_VERSIONS
 
 from estimator.errors import ModelError
-from estimator.ggml import block_elements, pad
-from estimator.model import Tensor
+from estimator.ggml import pad
 from estimator.sources.gguf_cursor import Cursor, Readable
+from estimator.sources.tensors import MAX_NAME_BYTES, check_dims, described
+
+if TYPE_CHECKING:
+    from estimator.model import Tensor
 
 Value: TypeAlias = str | int | float | bool | tuple[int | float | bool, ...]
+Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | Readable
 
 MAX_KEYS: Final = 4096
 """Metadata keys of one file; released ones have fewer than 100."""
@@ -37,9 +39,6 @@ MAX_TENSORS: Final = 1 << 17
 MAX_KEY_BYTES: Final = (1 << 16) - 1
 """Length of a key (GGUF specification, ``ggml/docs/gguf.md``)."""
 
-MAX_NAME_BYTES: Final = 63
-"""Length of a tensor name: ``GGML_MAX_NAME`` less its final zero (``ggml/include/ggml.h``, b11434)."""
-
 MAX_KEPT_STRING_BYTES: Final = 1 << 20
 """A longer string is passed over, not refused: some files carry a whole ``tokenizer.json`` in one."""
 
@@ -49,10 +48,6 @@ MAX_KEPT_ARRAY: Final = 1024
 MAX_KEPT_BYTES: Final = 4 << 20
 """Bytes of all metadata that is kept, so that what is made of a header stays small against what was sent."""
 
-MAX_DIMS: Final = 4
-"""``GGML_MAX_DIMS`` (``ggml/include/ggml.h``, b11434)."""
-
-_INT64_MAX: Final = (1 << 63) - 1
 _UINT64_MAX: Final = (1 << 64) - 1
 
 _MAGIC: Final = GGUF_MAGIC.to_bytes(4, "little")
@@ -101,7 +96,7 @@ class GGUFHeader:
         return pad(self.n_bytes, self.alignment)
 
 
-def read_header(source: bytes | bytearray | memoryview | str | os.PathLike[str] | Readable) -> GGUFHeader:
+def read_header(source: Source) -> GGUFHeader:
     """Read the header of a GGUF file of version 2 or 3, of either byte order.
 
     Args:
@@ -286,33 +281,8 @@ def _read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[Tenso
 def read_tensor(cursor: Cursor) -> Tensor:
     """One tensor's description, up to but without its offset in the data."""
     name = _read_name(cursor, "tensor name", MAX_NAME_BYTES)
-    shape = _read_shape(cursor, name)
-    type_id = cursor.u32()
-    try:
-        element_type = GGMLQuantizationType(type_id)
-    except ValueError:
-        known = ", ".join(str(known.value) for known in GGMLQuantizationType)
-        raise ModelError(
-            "unknown-tensor-type", f"the tensor {name!r} has the element type {type_id}; known are {known}"
-        ) from None
-    block = block_elements(element_type)
-    if shape[0] % block:
-        raise ModelError(
-            "bad-dimensions",
-            f"the tensor {name!r} has rows of {shape[0]:,} elements; {element_type.name} needs a multiple of {block}",
-        )
-    return Tensor(name, shape, element_type)
-
-
-def _read_shape(cursor: Cursor, name: str) -> tuple[int, ...]:
     n_dims = cursor.u32()
-    if n_dims > MAX_DIMS:
-        raise ModelError("bad-dimensions", f"the tensor {name!r} has {n_dims:,} dimensions; valid are up to {MAX_DIMS}")
+    check_dims(name, n_dims)
     # A tensor without dimensions is one number: ggml gives it a length of 1 in each.
     shape = tuple(cursor.u64() for _ in range(n_dims)) or (1,)
-    if not 0 < math.prod(shape) <= _INT64_MAX:
-        raise ModelError(
-            "bad-dimensions",
-            f"the tensor {name!r} has the shape {shape}; each dimension must be at least 1, their product below 2^63",
-        )
-    return shape
+    return described(name, shape, cursor.u32())

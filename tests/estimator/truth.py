@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from estimator.estimate import Estimate
     from estimator.model import Model
+    from estimator.sources.gguf import GGUFHeader
 
 DATA: Final = Path(__file__).parents[1] / "data" / "truth"
 SERVED: Final = "Q4_K_M"
@@ -112,6 +113,11 @@ def _tiny() -> Mapping[str, Mapping[str, Any]]:
     return {
         name: header for name, header in packed.items() if header["metadata"]["general.architecture"] in ARCHITECTURES
     }
+
+
+def tiny_headers() -> Mapping[str, GGUFHeader]:
+    """The headers of all tiny models whose architecture has a reading rule."""
+    return {name: unpack(packed) for name, packed in _tiny().items()}
 
 
 def names() -> tuple[str, ...]:

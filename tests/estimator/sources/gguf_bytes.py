@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from gguf.constants import GGMLQuantizationType, GGUFValueType
 
 from estimator.errors import ModelError
+from estimator.ggml import pad
 from estimator.sources.gguf import GGUFHeader, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from estimator.model import Tensor
 
 CODES = {
     GGUFValueType.UINT8: "B",
@@ -138,3 +141,32 @@ def attempt(source: Any) -> GGUFHeader | ModelError:
         return read_header(source)
     except ModelError as error:
         return error
+
+
+def split_up(data: bytes, count: int) -> list[bytes]:
+    """The headers of a model of version 3 in ``count`` files, as ``llama-gguf-split`` writes them."""
+    header = read_header(data)
+    n_pairs = int.from_bytes(data[16:24], "little")
+    start = data.index(LE.string(header.tensors[0].name))
+    splits = [len(header.tensors) * number // count for number in range(count + 1)]
+    return [
+        LE.header(
+            [
+                *([data[24:start]] if number == 0 else []),
+                LE.number("split.no", number, GGUFValueType.UINT16),
+                LE.number("split.count", count, GGUFValueType.UINT16),
+                LE.number("split.tensors.count", len(header.tensors), GGUFValueType.INT32),
+            ],
+            _described(header.tensors[splits[number] : splits[number + 1]], header.alignment),
+            n_pairs=3 + (n_pairs if number == 0 else 0),
+        )
+        for number in range(count)
+    ]
+
+
+def _described(tensors: Sequence[Tensor], alignment: int) -> list[bytes]:
+    described, offset = [], 0
+    for tensor in tensors:
+        described.append(LE.tensor(tensor.name, tensor.shape, tensor.type, offset))
+        offset += pad(tensor.n_bytes, alignment)
+    return described
