@@ -11,9 +11,9 @@ from flask import Blueprint, Flask, Response, jsonify, request, url_for
 from app.errors import RequestError
 from app.openapi import document
 from app.query import Loaded, Query, as_bad_request, checked, parse, texts
-from estimator import devices, estimate, max_context, read_gguf
+from estimator import devices, estimate, max_context
 from estimator.accuracy import band
-from estimator.errors import FathomError, IncompleteHeaderError
+from estimator.errors import FathomError
 from estimator.ggml import CACHE_TYPES, block_elements, cache_type, row_bytes
 from estimator.sources.catalogue import QUANTIZATIONS, entries
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from estimator import Device, Estimate, Model, Share
-
-MAX_HEADER = 64 * 2**20
-"""Bytes that ``/api/v1/gguf`` reads: the largest header known is below 30 MiB."""
 
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -77,19 +74,6 @@ def api_cache_types() -> Response:
 def openapi() -> Response:
     """This API in OpenAPI 3.1."""
     return jsonify(document())
-
-
-@api.post("/api/v1/gguf")
-def api_gguf() -> tuple[Response, int]:
-    """What model the first bytes of a GGUF file describe; 206 tells how many bytes it needs."""
-    request.max_content_length = MAX_HEADER
-    try:
-        model = read_gguf(request.get_data(cache=False))
-    except IncompleteHeaderError as error:
-        return jsonify({"have": error.have, "need": error.need}), 206
-    except FathomError as error:
-        raise RequestError(error.code, error.field, error.message, error.allowed) from None
-    return jsonify({"model": model_body(model)}), 200
 
 
 def _given() -> Mapping[str, Sequence[str]]:
@@ -146,7 +130,11 @@ def _estimate_body(query: Query, loaded: Loaded, used: Sequence[Device], now: Es
     suffix = f"?{query.canonical()}" if query.canonical() else ""
     measured = band(model, query.settings(), len(used))
     return {
-        "model": {"id": query.model, **model_body(model), "source": source and source.as_json()},
+        "model": {
+            "id": None if query.facts else query.model,
+            **model_body(model),
+            "source": source and source.as_json(),
+        },
         "settings": _settings_body(query, now),
         "devices": [share_body(share) for share in now.devices],
         "host": share_body(now.host),
@@ -195,7 +183,7 @@ def _settings_body(query: Query, now: Estimate) -> dict[str, Any]:
     """The settings as asked, under the query's names, and as llama.cpp resolves them."""
     context = now.context
     return {
-        "quant": query.quant,
+        "quant": None if query.facts else query.quant,
         "kv": texts("kv", query.kv)[0],
         "engine": query.engine,
         "n_ctx": context.n_ctx,

@@ -10,6 +10,8 @@ from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import KINDS, MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS
+from estimator.sources.facts import MAX_TEXT as MAX_FACTS
+from estimator.sources.split import MAX_SHARDS
 
 Schema = dict[str, Any]
 
@@ -25,6 +27,10 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "quant": (
         "Quantization of the weights; of a repository with GGUF files, which of them, or the nearest in size.",
         {"type": "string", "enum": list(QUANTIZATIONS)},
+    ),
+    "facts": (
+        "All of a model that is not bundled, in place of model and quant: what /api/v1/gguf answers.",
+        {"type": "string", "maxLength": MAX_FACTS},
     ),
     "ctx": ("Context in tokens (32768 or 32k), or auto: what the model was trained for.", TEXT),
     "kv": (f"Cache type for both sides, or TYPE_K:TYPE_V, of {', '.join(CACHE_TYPES)}.", TEXT),
@@ -82,15 +88,37 @@ def _estimate_post() -> dict[str, Any]:
 
 
 def _gguf() -> dict[str, Any]:
+    first_bytes = {"type": "string", "format": "binary"}
+    files = {"type": "object", "properties": {"file": {"type": "array", "items": first_bytes, "maxItems": MAX_SHARDS}}}
+    needed: Schema = {"type": ["integer", "array"], "items": {"type": "integer"}, "minimum": 1}
+    more = _object({"needed": {**needed, "description": "bytes from the start of the file, or of each file"}})
+    header = {"description": "The same numbers, with commas between.", "schema": {"type": "string"}}
     return {
-        "summary": "What model the first bytes of a GGUF file describe.",
-        "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+        "summary": "What model the first bytes of a GGUF file describe; of all files where the model is in several.",
+        "requestBody": {
+            "content": {
+                "application/octet-stream": {"schema": first_bytes},
+                "multipart/form-data": {"schema": files},
+            }
+        },
         "responses": {
-            "200": {"description": "The model."},
-            "206": {"description": "The header is longer: `need` is how many bytes to send."},
+            "200": _content("The model, and its facts for a link.", _file_schema()),
+            "206": {**_content("A header is longer: send more.", more), "headers": {"Fathom-Needed": header}},
             "400": _json("Not a GGUF header, or one that cannot be read.", "Error"),
+            "413": _json("The body is too large.", "Error"),
         },
     }
+
+
+def _file_schema() -> Schema:
+    facts = {"type": ["string", "null"], "description": "null where no link can carry them: warnings say why"}
+    properties: dict[str, Schema] = {
+        "model": {"type": "object"},
+        "facts": {**facts, "maxLength": MAX_FACTS},
+        "links": {"type": ["object", "null"]},
+        "warnings": {"type": "array", "items": {"type": "object"}},
+    }
+    return _object(properties)
 
 
 def _listing(summary: str) -> dict[str, Any]:
@@ -113,8 +141,16 @@ def _responses() -> dict[str, Any]:
 
 
 def _json(description: str, schema: str) -> dict[str, Any]:
-    reference = {"$ref": f"#/components/schemas/{schema}"}
-    return {"description": description, "content": {"application/json": {"schema": reference}}}
+    return _content(description, {"$ref": f"#/components/schemas/{schema}"})
+
+
+def _content(description: str, schema: Schema) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _object(properties: dict[str, Schema]) -> Schema:
+    """An object that has all of these."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _estimate_schema() -> Schema:

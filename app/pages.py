@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, render_template, request, url_for
 
@@ -60,6 +61,8 @@ class Form:
     ubatches: tuple[int, ...]
     slots: tuple[int, ...]
     engines: tuple[Option, ...]
+    unlinked: str
+    """The query without the facts of a model: the way back to the list of models."""
 
     def value(self, name: str) -> str:
         """The text of a field that has one."""
@@ -166,7 +169,14 @@ def _form(typed: Mapping[str, Sequence[str]]) -> Form:
         ubatches=UBATCHES,
         slots=SLOTS,
         engines=tuple(Option(program.id, program.summary) for program in PROGRAMS),
+        unlinked=_unlinked(typed),
     )
+
+
+def _unlinked(typed: Mapping[str, Sequence[str]]) -> str:
+    default = _typed(Query())
+    kept = {name: values for name, values in typed.items() if name != "facts" and values != default.get(name)}
+    return urlencode(kept, doseq=True, safe="/:@")
 
 
 def _model_groups() -> tuple[Group, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -15,6 +16,8 @@ from estimator.errors import FathomError
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS, catalogue_model
+from estimator.sources.facts import MAX_TEXT as MAX_FACTS
+from estimator.sources.facts import checked_facts
 from estimator.sources.hparams import MAX_LAYERS
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from estimator import Model
 
 MAX_TEXT: Final = 200
-"""Characters of one value: no id, type or number is longer; names on the Hub can be."""
+"""Characters of one value: no id, type or number is longer; names on the Hub and ``facts`` have limits of their own."""
 
 KIBI: Final = {"k": 1024, "m": 1024 * 1024}
 
@@ -55,11 +58,12 @@ class Query:
     ``ctx`` 0 is the length that the model was trained for, ``np`` -1 the program's own number of slots,
     ``ngl`` -1 all layers, ``ncmoe`` the first layers whose experts stay in system memory (-1 all) and ``ncffn`` those
     whose dense feed-forward does, ``kvo`` whether the cache is on devices, ``wired`` 0 the default of macOS (MiB
-    otherwise).
+    otherwise). ``facts`` hold all of a model that is not bundled, in place of ``model`` and ``quant``.
     """
 
     model: str = "llama-3.1-8b-instruct"
     quant: str = "Q4_K_M"
+    facts: str = ""
     ctx: int = 0
     kv: tuple[str, str] = ("f16", "f16")
     fa: bool = True
@@ -85,6 +89,8 @@ class Query:
         Raises:
             RequestError: it, or its quantization, is not known, or it cannot be read.
         """
+        if self.facts:
+            return Loaded(linked_model(self.facts)[0], None)
         if hub.is_name(self.model):
             found = hub.find(self.model, self.quant)
             return Loaded(found.model, found.source)
@@ -161,10 +167,10 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
             raise RequestError("unknown-parameter", name, f"there is no parameter {shown(name)}", tuple(names))
         present = [value.strip() for value in values if value.strip()]
         for value in present:
-            most = hub.MAX_NAME if name == "model" and hub.is_name(value) else MAX_TEXT
+            most = _most_characters(name, value)
             if len(value) > most:
-                message = f"{name} is {len(value):,} characters long; at most {most} are read"
-                raise RequestError("too-long", name, message, f"at most {most} characters")
+                message = f"{name} is {len(value):,} characters long; at most {most:,} are read"
+                raise RequestError("too-long", name, message, f"at most {most:,} characters")
         if name == "device":
             if len(present) > MAX_DEVICES:
                 message = f"device is given {len(present)} times; at most {MAX_DEVICES} can share a model"
@@ -175,7 +181,25 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
             raise RequestError("repeated", name, f"{name} is given {len(present)} times", "one value")
         elif present:
             state[name] = _PARSERS[name](present[0])
+    _check_one_model(state)
     return Query(**state)
+
+
+def _most_characters(name: str, value: str) -> int:
+    if name == "facts":
+        return MAX_FACTS
+    return hub.MAX_NAME if name == "model" and hub.is_name(value) else MAX_TEXT
+
+
+def _check_one_model(state: Mapping[str, Any]) -> None:
+    """Refuse a model that is told of twice."""
+    if "facts" in state and (beside := [name for name in ("model", "quant") if name in state]):
+        message = f"{beside[0]} stands beside facts, which tell all of a model"
+        raise RequestError("excluded", beside[0], message, "either facts, or model and quant")
+
+
+linked_model = lru_cache(maxsize=32)(checked_facts)
+"""The model that a link tells of, with the canonical text; few are kept, as they come from strangers."""
 
 
 def checked(query: Query, model: Model | None = None) -> tuple[Model, Settings, tuple[Device, ...]]:
@@ -272,6 +296,13 @@ def _quantization(text: str) -> str:
     return name
 
 
+def _facts(text: str) -> str:
+    try:
+        return linked_model(text)[1]
+    except FathomError as error:
+        raise as_bad_request(error) from None
+
+
 def _engine(text: str) -> str:
     names = tuple(known.id for known in PROGRAMS)
     if text.lower() not in names:
@@ -283,6 +314,7 @@ def _engine(text: str) -> str:
 _PARSERS: Final = {
     "model": _model,
     "quant": _quantization,
+    "facts": _facts,
     "ctx": _whole("ctx", "auto", 0),
     "kv": _pair,
     "fa": _switch("fa"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
 URL = "/api/v1/estimate"
-HEADERS = Path(__file__).parents[1] / "data" / "gguf"
 
 SHARE = {
     "id": str,
@@ -216,34 +213,3 @@ def test_cache_types(client: FlaskClient) -> None:
 
 def test_healthz(client: FlaskClient) -> None:
     assert body(client.get("/healthz")) == {"status": "ok"}
-
-
-@pytest.mark.parametrize("path", sorted(HEADERS.glob("*.gguf")), ids=lambda path: path.stem)
-def test_a_header_gives_its_model(client: FlaskClient, path: Path) -> None:
-    model = fathom.read_gguf(path)
-    facts = body(client.post("/api/v1/gguf", data=path.read_bytes()))["model"]
-    assert facts["architecture"] == model.architecture == path.stem.partition("-")[0].replace("gpt", "gpt-oss")
-    assert facts["parameters"] == model.parameters > 0
-    assert facts["weights_bytes"] == model.weights_bytes > 0
-    assert facts["context_length"] == model.context_length
-
-
-def test_a_header_may_be_larger_than_other_bodies(client: FlaskClient) -> None:
-    header = lzma.decompress((HEADERS / "gemma-3-270m.header.gguf.xz").read_bytes())
-    assert len(header) > 2**20
-    facts = body(client.post("/api/v1/gguf", data=header))["model"]
-    assert facts["weights_bytes"] == 246_587_904
-
-
-def test_a_header_that_ends_early_asks_for_more_until_it_is_whole(client: FlaskClient) -> None:
-    header = lzma.decompress((HEADERS / "gemma-3-270m.header.gguf.xz").read_bytes())
-    sent, rounds = 0, 0
-    reply = client.post("/api/v1/gguf", data=b"")
-    while reply.status_code == 206:
-        answer = reply.get_json()
-        assert set(answer) == {"have", "need"}
-        assert answer["have"] == sent < answer["need"]
-        sent, rounds = min(answer["need"], len(header)), rounds + 1
-        reply = client.post("/api/v1/gguf", data=header[:sent])
-    assert body(reply)["model"]["weights_bytes"] == 246_587_904
-    assert 1 < rounds < 50

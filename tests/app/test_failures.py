@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app import create_app
-from app.api import MAX_HEADER
 from app.config import MAX_CONTENT_LENGTH
+from app.gguf import MAX_BODY
 from tests.app.html import parse
 
 if TYPE_CHECKING:
@@ -143,10 +143,10 @@ def test_a_file_that_is_no_model(client: FlaskClient, data: bytes, code: str) ->
 
 
 def test_a_header_that_is_too_large(client: FlaskClient) -> None:
-    length = {"CONTENT_LENGTH": str(MAX_HEADER + 1)}
+    length = {"CONTENT_LENGTH": str(MAX_BODY + 1)}
     error = failure(client.post(GGUF, data=b"GGUF", environ_overrides=length), 413)
     assert error["code"] == "body-too-large"
-    assert f"{MAX_HEADER:,} bytes" in error["message"]
+    assert f"{MAX_BODY:,} bytes" in error["message"]
 
 
 @pytest.mark.parametrize("path", ["/api/", "/api/v1/", "/api/v1/nope", "/api/v2/estimate", "/api/v1/estimate/"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -16,6 +17,8 @@ from app.pages import Form, Page
 from app.query import Query, parse
 from app.view import answer
 from estimator.accuracy import PLACEMENTS, bands, total
+from estimator.sources.facts import facts_text
+from estimator.sources.gguf import read_header
 from tests.app import html
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from tests.app.html import Element
 
+FACTS = facts_text(read_header(Path(__file__).parents[1] / "data" / "gguf" / "gpt-oss-moe.gguf"))
 ELSEWHERE = Query(
     model="gemma-3-12b-it",
     quant="Q6_K",
@@ -37,9 +41,10 @@ ELSEWHERE = Query(
 )
 PARTLY = Query(model="qwen3-30b-a3b", device=("rtx-3060-12-gb",), ngl=40, ncmoe=12, ncffn=2, kvo=False, ctx=8192)
 ON_MACS = Query(model="llama-3.2-1b-instruct", fa=False, device=("m1-16gb", "m2-8gb"), wired=6000, engine="llama-bench")
+LINKED = Query(facts=FACTS, ctx=4096, device=("m1-16gb",))
 WITH_STATE = Query(model="qwen3.5-9b", device=("rtx-3090",))
-STATES = [Query(), ELSEWHERE, PARTLY, ON_MACS, WITH_STATE]
-IDS = ["default", "elsewhere", "partly on the host", "on Macs", "with state"]
+STATES = [Query(), ELSEWHERE, PARTLY, ON_MACS, LINKED, WITH_STATE]
+IDS = ["default", "elsewhere", "partly on the host", "on Macs", "of a link", "with state"]
 
 
 def opened(client: FlaskClient, query: Query) -> Element:
@@ -150,7 +155,11 @@ def test_the_form_shows_its_state(client: FlaskClient, query: Query) -> None:
     filled = html.filled(opened(client, query))
     shown = dict(filled)
     assert [value for name, value in filled if name == "device"] == [*query.device, ""]
-    assert (shown["model"], shown["quant"], shown["engine"]) == (query.model, query.quant, query.engine)
+    assert shown["engine"] == query.engine
+    if query.facts:
+        assert (shown["facts"], shown.get("model"), shown.get("quant")) == (query.facts, None, None)
+    else:
+        assert (shown["model"], shown["quant"]) == (query.model, query.quant)
     assert (shown["k"], shown["v"]) == query.kv
     assert shown["ctx"] == (str(query.ctx) if query.ctx else "auto")
     assert shown["np"] == (str(query.np) if query.np > 0 else "auto")
@@ -222,7 +231,8 @@ def test_ids_are_unique_and_every_control_has_a_label(client: FlaskClient, path:
     labels = {label.attributes["for"] for label in page.all("label")}
     assert labels <= set(ids)
     for control in [*page.all("input"), *page.all("select")]:
-        assert control.attributes.get("id") in labels or control.attributes.get("aria-label")
+        named = control.attributes.get("id") in labels or control.attributes.get("aria-label")
+        assert named or control.attributes.get("type") == "hidden"
 
 
 @pytest.mark.parametrize("path", ["/", "/?model=nope"])
@@ -247,7 +257,7 @@ def test_the_states_differ_from_the_defaults_in_all_that_the_form_has() -> None:
     """So that none of the tests above passes because a field was forgotten."""
     changed = {
         field.name
-        for query in (ELSEWHERE, PARTLY, ON_MACS)
+        for query in (ELSEWHERE, PARTLY, ON_MACS, LINKED)
         for field in fields(Query)
         if getattr(query, field.name) != field.default
     }
@@ -283,3 +293,22 @@ def test_a_model_without_a_cache_compares_no_types(client: FlaskClient, id: str)
     assert not answer(query).has_cache
     assert "What the K/V cache type changes" not in page.text
     assert len(page.all("fit-chart")) == 1
+
+
+def test_the_model_of_a_link_stands_in_place_of_the_lists(client: FlaskClient) -> None:
+    page = opened(client, LINKED)
+    model = answer(LINKED).model
+    assert page.all("select", name="model") == page.all("select", name="quant") == []
+    assert page.one("input", name="facts").attributes["value"] == FACTS
+    assert page.one("p", class_="subject").text.startswith(f"{model.name} · K/V cache")
+    way_back = page.one("p", class_="linked").one("a").attributes["href"]
+    assert way_back == f"/?{Query(ctx=4096, device=('m1-16gb',)).canonical()}"
+
+
+@pytest.mark.parametrize(("others", "kept"), [("", ""), ("&ctx=x&device=m1-16gb", "?ctx=x&device=m1-16gb")])
+def test_a_link_that_cannot_be_read_leads_back_to_the_lists(client: FlaskClient, others: str, kept: str) -> None:
+    reply = client.get(f"/?facts=2nothing{others}")
+    assert reply.status_code == 400
+    page = html.parse(reply.text)
+    assert page.one("input", name="facts").attributes["value"] == "2nothing"
+    assert page.one("p", class_="linked").one("a").attributes["href"] == f"/{kept}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -18,17 +21,25 @@ from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS
+from estimator.sources.facts import MAX_TEXT as MAX_FACTS
+from estimator.sources.facts import facts_text
+from estimator.sources.gguf import read_header
 from estimator.sources.hparams import MAX_LAYERS
 
+FACTS = facts_text(read_header(Path(__file__).parents[1] / "data" / "gguf" / "llama-dense.gguf"))
 NAMES = tuple(field.name for field in fields(Query))
 
 numbers = st.integers(0, 10**10 - 1)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=MAX_TEXT // 4).map(lambda name: name.strip().lower())
 hub_names = st.from_regex(r"[A-Za-z0-9]{1,8}/[A-Za-z0-9]{1,8}(/[a-z0-9 ]{1,8}\.gguf)?(@[a-z0-9]{1,8})?", fullmatch=True)
-queries = st.builds(
+models = st.fixed_dictionaries({"facts": st.just(FACTS)}) | st.fixed_dictionaries(
+    {
+        "model": names.filter(lambda name: name and name == name.strip().lower() and "/" not in name) | hub_names,
+        "quant": st.sampled_from(QUANTIZATIONS),
+    }
+)
+states = st.builds(
     Query,
-    model=names.filter(lambda name: name and name == name.strip().lower() and "/" not in name) | hub_names,
-    quant=st.sampled_from(QUANTIZATIONS),
     ctx=numbers,
     kv=st.tuples(st.sampled_from(CACHE_TYPES), st.sampled_from(CACHE_TYPES)),
     fa=st.booleans(),
@@ -44,6 +55,7 @@ queries = st.builds(
     wired=numbers,
     engine=st.sampled_from([program.id for program in PROGRAMS]),
 )
+queries = st.builds(lambda query, model: replace(query, **model), states, models)
 
 
 def read(text: str) -> Query:
@@ -65,6 +77,8 @@ def refusal(text: str) -> RequestError:
         ("model=QWEN3-8B", {"model": "qwen3-8b"}),
         ("model=Org/Repo/file.gguf@main", {"model": "Org/Repo/file.gguf@main"}),
         ("model=https://huggingface.co/Org/Repo/blob/main/file.gguf?download=true", {"model": "Org/Repo/file.gguf"}),
+        (f"facts={FACTS}", {"facts": FACTS}),
+        (f"facts={FACTS}&model=&quant=", {"facts": FACTS}),
         ("quant=q6_k", {"quant": "Q6_K"}),
         ("ctx=32768", {"ctx": 32768}),
         ("ctx=32k", {"ctx": 32768}),
@@ -205,8 +219,9 @@ def test_every_setting_of_the_core_has_a_name_in_the_query() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("length", [MAX_TEXT + 1, 2**20])
-def test_a_long_value_is_refused_without_repeating_it(name: str, length: int) -> None:
+@pytest.mark.parametrize("over", [1, 2**20])
+def test_a_long_value_is_refused_without_repeating_it(name: str, over: int) -> None:
+    length = (MAX_FACTS if name == "facts" else MAX_TEXT) + over
     with pytest.raises(RequestError) as caught:
         parse({name: ["9" * length]})
     assert (caught.value.code, caught.value.field) == ("too-long", name)
@@ -240,6 +255,25 @@ def test_a_long_name_is_refused_without_repeating_it() -> None:
         parse({"x" * 2**20: ["1"]})
     assert caught.value.code == "unknown-parameter"
     assert len(caught.value.message) < MAX_TEXT
+
+
+@pytest.mark.parametrize("name", ["model", "quant"])
+def test_facts_stand_for_the_whole_model(name: str) -> None:
+    value = str(getattr(Query(), name))
+    error = refusal(f"facts={FACTS}&{name}={value}")
+    assert (error.code, error.field) == ("excluded", name)
+    assert "facts" in error.message
+    assert read(f"facts={FACTS}&{name}=").load().model.architecture == "llama"
+
+
+def test_facts_have_one_form() -> None:
+    """Another packer of the same facts gives another text, but not another link."""
+    plain = zlib.decompress(base64.urlsafe_b64decode(FACTS[1:] + "=="), -15)
+    compressor = zlib.compressobj(1, zlib.DEFLATED, -15)
+    other = "1" + base64.urlsafe_b64encode(compressor.compress(plain) + compressor.flush()).decode().rstrip("=")
+    assert other != FACTS
+    assert read(f"facts={other}") == Query(facts=FACTS)
+    assert read(f"facts={other}").canonical() == f"facts={FACTS}"
 
 
 def test_the_number_of_devices() -> None:
@@ -295,6 +329,7 @@ def test_the_canonical_order_does_not_follow_the_order_given(query: Query, rando
 def test_states_that_differ_in_one_field_have_links_of_their_own(one: Query, other: Query, name: str) -> None:
     changed = replace(one, **{name: getattr(other, name)})
     assume(changed != one)
+    assume(not (changed.facts and (changed.model, changed.quant) != (Query().model, Query().quant)))
     assert changed.canonical() != one.canonical()
 
 
