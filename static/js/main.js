@@ -2,6 +2,7 @@
 
 import "./chart.js";
 import { watchCopyButtons } from "./copy.js";
+import { watchFiles } from "./local.js";
 
 const PAUSE_MS = 250; // while somebody types
 
@@ -17,6 +18,14 @@ function address() {
   state.delete("v");
   state.set("kv", kv.join(":"));
   return `${form.action}?${state}`;
+}
+
+// The state with another model, which is in its facts.
+function addressWith(facts) {
+  const url = new URL(address());
+  for (const name of ["model", "quant"]) url.searchParams.delete(name);
+  url.searchParams.set("facts", facts);
+  return url.href;
 }
 
 async function load(url, { record }) {
@@ -49,13 +58,14 @@ function takeForm(next) {
   const sameFields = next.elements.length === form.elements.length;
   if (!sameFields || !form.contains(active)) {
     const open = form.querySelector("details").open;
-    const name = active?.name;
+    const name = active?.name || active?.id;
     form.replaceChildren(...document.adoptNode(next).childNodes);
     form.querySelector("details").open ||= open;
     if (name && form.elements[name]?.focus) form.elements[name].focus();
     return;
   }
   for (let i = 0; i < form.elements.length; i += 1) {
+    if (form.elements[i].type === "file") continue;
     const [mine, theirs] = [form.elements[i], next.elements[i]];
     mine.toggleAttribute("aria-invalid", theirs.hasAttribute("aria-invalid"));
     if (theirs.hasAttribute("aria-invalid")) mine.setAttribute("aria-invalid", "true");
@@ -84,13 +94,17 @@ function changed(pause) {
 }
 
 document.documentElement.classList.add("scripted");
-form.addEventListener("change", () => {
+form.addEventListener("change", (event) => {
   takeBundled();
-  changed(0);
+  if (event.target.name || event.target.id === "bundled") changed(0);
 });
-form.addEventListener("input", (event) => event.target.matches("input") && !isUnfinished(event.target) && changed(PAUSE_MS));
+form.addEventListener(
+  "input",
+  (event) => event.target.matches("input[name]") && !isUnfinished(event.target) && changed(PAUSE_MS),
+);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   changed(0);
 });
 watchCopyButtons(document);
+watchFiles(form, (facts) => load(addressWith(facts), { record: true }));

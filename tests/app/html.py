@@ -103,5 +103,5 @@ def filled(page: Element) -> list[tuple[str, str]]:
     return [
         (control.attributes["name"], chosen(control) if control.tag == "select" else control.attributes["value"])
         for control in form.all()
-        if control.tag in ("input", "select")
+        if control.tag in ("input", "select") and "name" in control.attributes
     ]
