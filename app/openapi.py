@@ -7,8 +7,9 @@ from typing import Any, Final
 from app.hub import MAX_NAME
 from app.query import MAX_TEXT
 from estimator.engines.llama_cpp import PROGRAMS
-from estimator.estimate import KINDS, MAX_DEVICES
+from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
+from estimator.lines import KINDS
 from estimator.sources.catalogue import QUANTIZATIONS
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.split import MAX_SHARDS

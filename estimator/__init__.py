@@ -11,9 +11,10 @@
 The package is pure: no network, no clock, no state that changes.
 """
 
+from estimator.companions import Adapter, Companions, Draft, Projector
 from estimator.devices import Device, device, devices, with_wired_limit
 from estimator.errors import DeviceError, FathomError, IncompleteHeaderError, ModelError, SettingsError
-from estimator.estimate import Estimate, Line, Share, estimate
+from estimator.estimate import Estimate, estimate
 from estimator.fit import Point, curve, max_context
 from estimator.inverse import (
     best_pair,
@@ -24,9 +25,11 @@ from estimator.inverse import (
     most_slots,
 )
 from estimator.layer import Layer
+from estimator.lines import Line, Share
 from estimator.model import Model, Tensor
 from estimator.plan import Change, changes
 from estimator.settings import Settings
+from estimator.sources.companions import read_lora, read_mmproj
 from estimator.sources.facts import read_facts
 from estimator.sources.from_gguf import read_gguf
 from estimator.sources.quantize import quantize
@@ -34,10 +37,13 @@ from estimator.speed import Bound, decoding_bound
 from estimator.usage import Usage, used
 
 __all__ = [
+    "Adapter",
     "Bound",
     "Change",
+    "Companions",
     "Device",
     "DeviceError",
+    "Draft",
     "Estimate",
     "FathomError",
     "IncompleteHeaderError",
@@ -46,6 +52,7 @@ __all__ = [
     "Model",
     "ModelError",
     "Point",
+    "Projector",
     "Settings",
     "SettingsError",
     "Share",
@@ -67,6 +74,8 @@ __all__ = [
     "quantize",
     "read_facts",
     "read_gguf",
+    "read_lora",
+    "read_mmproj",
     "used",
     "with_wired_limit",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from estimator.companions import ALONE
 from estimator.errors import SettingsError
 from estimator.estimate import Estimate, estimate
 from estimator.load import Held, Load
@@ -14,6 +15,7 @@ from estimator.settings import MAX_N_CTX
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from estimator.companions import Companions
     from estimator.devices import Device
     from estimator.model import Model
     from estimator.settings import Settings
@@ -24,7 +26,14 @@ STEP: Final = 256
 LAST: Final = MAX_N_CTX // STEP
 
 
-def max_context(model: Model, settings: Settings, devices: Sequence[Device], spare: int = 0) -> int:
+def max_context(
+    model: Model,
+    settings: Settings,
+    devices: Sequence[Device],
+    companions: Companions = ALONE,
+    *,
+    spare: int = 0,
+) -> int:
     """The largest ``n_ctx`` in tokens whose estimate leaves ``spare`` bytes on every device; 0 if none does.
 
     At most ``MAX_N_CTX``; it may be more than the model was trained for. A multiple of 256, except where the context is
@@ -33,7 +42,7 @@ def max_context(model: Model, settings: Settings, devices: Sequence[Device], spa
     Raises:
         SettingsError: llama.cpp refuses these settings for this model.
     """
-    load = Load(model, settings, devices)
+    load = Load(model, settings, devices, companions)
 
     def fits(steps: int) -> bool:
         return load.leaves(steps * STEP, spare)
@@ -104,7 +113,9 @@ class Point:
     estimate: Estimate
 
 
-def curve(model: Model, settings: Settings, devices: Sequence[Device], last: int) -> tuple[Point, ...]:
+def curve(
+    model: Model, settings: Settings, devices: Sequence[Device], last: int, companions: Companions = ALONE
+) -> tuple[Point, ...]:
     """Memory from the least context to ``last``, with a point wherever a line bends: between points it is straight.
 
     Memory is linear in the context but for a few bends (a window that is full, another part of the graph that
@@ -114,7 +125,7 @@ def curve(model: Model, settings: Settings, devices: Sequence[Device], last: int
     Args:
         last: tokens, the end of the curve; rounded up.
     """
-    load = Load(model, settings, devices)
+    load = Load(model, settings, devices, companions)
     step = STEP if settings.is_unified else STEP * settings.n_seq_max
 
     def at(steps: int) -> tuple[Held, ...]:
@@ -124,7 +135,8 @@ def curve(model: Model, settings: Settings, devices: Sequence[Device], last: int
     bends = {1, end}
     _refine(bends, 1, end, at)
     return tuple(
-        Point(n, estimate(model, replace(settings, n_ctx=n), devices)) for n in (s * step for s in sorted(bends))
+        Point(n, estimate(model, replace(settings, n_ctx=n), devices, companions))
+        for n in (s * step for s in sorted(bends))
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from estimator.devices import Device
-    from estimator.estimate import Share
+    from estimator.lines import Share
     from estimator.model import Model
     from estimator.settings import Settings
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from estimator.backends import BACKENDS
-from estimator.estimate import fixed, placed, target
+from estimator.companions import ALONE
+from estimator.estimate import estimate, fixed, placed, target
 from estimator.memory.cache import cache_sides
 from estimator.memory.context import resolve
 from estimator.memory.pieces import compute_buffers
@@ -17,6 +18,7 @@ from estimator.memory.state import state_elements
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from estimator.companions import Companions
     from estimator.devices import Device
     from estimator.memory.context import Context
     from estimator.model import Model
@@ -48,10 +50,13 @@ class Load:
         SettingsError, DeviceError: as ``estimate`` does.
     """
 
-    def __init__(self, model: Model, settings: Settings, devices: Sequence[Device]) -> None:
+    def __init__(
+        self, model: Model, settings: Settings, devices: Sequence[Device], companions: Companions = ALONE
+    ) -> None:
         self._model = model
         self._settings = settings
         self._devices = devices
+        self._companions = companions
         self._fixed = fixed(model, settings, devices)
         self._placed = placed(model, settings, devices)
         self._kinds = {
@@ -68,7 +73,10 @@ class Load:
         """
         found = self._known.get(n_ctx)
         if found is None:
-            found = self._known[n_ctx] = self._held(resolve(self._model, replace(self._settings, n_ctx=n_ctx)))
+            run = replace(self._settings, n_ctx=n_ctx)
+            is_alone = self._companions is ALONE
+            found = self._held(resolve(self._model, run)) if is_alone else self._all_held(run)
+            self._known[n_ctx] = found
         return found
 
     def leaves(self, n_ctx: int, spare: int) -> bool:
@@ -80,6 +88,20 @@ class Load:
         return tuple(
             Held(fixed, self._cache(context, index), size.total, size.total - size.live, device.capacity)
             for index, (device, fixed, size) in enumerate(zip(self._devices, self._fixed, sizes, strict=True))
+        )
+
+    def _all_held(self, settings: Settings) -> tuple[Held, ...]:
+        """With what is loaded beside the model."""
+        shares = estimate(self._model, settings, self._devices, self._companions).devices
+        return tuple(
+            Held(
+                share.weights + share.overhead,
+                share.kv_cache + share.recurrent_state,
+                share.compute,
+                share.holes,
+                share.capacity,
+            )
+            for share in shares
         )
 
     def _cache(self, context: Context, index: int) -> int:

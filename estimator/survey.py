@@ -87,7 +87,7 @@ def _found(entry: Entry, settings: Settings, device: Device, quantizations: Sequ
         return Found(entry, n_ctx)
     best = max(fitting, key=sizes.__getitem__)
     more = sizes[best] - whole
-    return Found(entry, n_ctx, best, held.total + more, max_context(full, run, [device], more))
+    return Found(entry, n_ctx, best, held.total + more, max_context(full, run, [device], spare=more))
 
 
 FULL: Final = "BF16"

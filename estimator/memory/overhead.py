@@ -72,6 +72,14 @@ def _of_process(device: Device) -> tuple[OverheadLine, ...]:
     return ()
 
 
+def overhead_again(device: Device) -> tuple[OverheadLine, ...]:
+    """What a companion with a backend of its own costs on ``device`` once more: a draft's context, a projector.
+
+    A process has one CUDA context, but each ``ggml_backend`` its own cuBLAS handle (ggml-cuda/common.cuh:1531-1545).
+    """
+    return (_cublas(device),) if device.backend == "cuda" else ()
+
+
 def _cuda_context(device: Device) -> OverheadLine:
     count = device.multiprocessors
     if count is None:

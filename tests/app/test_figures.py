@@ -15,7 +15,7 @@ from app.query import Query
 from app.text import GIB
 from app.view import answer
 from estimator import curve, device, estimate, max_context
-from estimator.estimate import KINDS
+from estimator.lines import KINDS
 
 VENDOR = Path(__file__).parents[2] / "static" / "vendor"
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import estimator as fathom
 from estimator.errors import DeviceError, SettingsError
-from estimator.estimate import KINDS, MAX_DEVICES, Estimate, estimate
+from estimator.estimate import MAX_DEVICES, Estimate, estimate
 from estimator.ggml import CACHE_TYPES
+from estimator.lines import KINDS
 from estimator.settings import Settings
 from estimator.sources.catalogue import catalogue_model
 from tests.estimator import samples

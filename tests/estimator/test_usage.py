@@ -7,8 +7,9 @@ import pytest
 from estimator.capacity import GIB, MIB
 from estimator.devices import device
 from estimator.errors import DeviceError
-from estimator.estimate import SAFE_MARGIN, estimate
+from estimator.estimate import estimate
 from estimator.fit import max_context
+from estimator.lines import SAFE_MARGIN
 from estimator.memory.overhead import overhead
 from estimator.settings import Settings
 from estimator.sources.catalogue import catalogue_model
@@ -85,7 +86,7 @@ def test_only_what_loads_is_not_yet_safe() -> None:
 
 def test_the_deepest_safe_context_leaves_the_margin() -> None:
     card = device("rtx-3060-12-gb")
-    safe = max_context(LLAMA, Settings(), [card], SAFE_MARGIN)
+    safe = max_context(LLAMA, Settings(), [card], spare=SAFE_MARGIN)
     assert 0 < safe < max_context(LLAMA, Settings(), [card])
     assert estimate(LLAMA, Settings(n_ctx=safe), [card]).is_safe
     assert not estimate(LLAMA, Settings(n_ctx=safe + 256), [card]).is_safe
