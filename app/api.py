@@ -43,13 +43,13 @@ def api_estimate() -> Response:
     """The estimate of one state, from the query, a form or a JSON object."""
     query = parse(_given())
     loaded = query.load()
-    model, settings, used = checked(query, loaded.model)
+    asked = checked(query, loaded.model)
     try:
-        now = estimate(model, settings, used)
-        deepest = max_context(model, settings, used)
+        now = estimate(*asked)
+        deepest = max_context(*asked)
     except FathomError as error:
         raise as_bad_request(error) from None
-    return jsonify(_estimate_body(query, loaded, used, now, deepest))
+    return jsonify(_estimate_body(query, loaded, asked.devices, now, deepest))
 
 
 @api.get("/api/v1/devices")
@@ -199,6 +199,8 @@ def _settings_body(query: Query, now: Estimate) -> dict[str, Any]:
         "n_gpu_layers": query.ngl,
         "offload_kqv": context.offload_kqv,
         "cpu_tensors": query.settings().cpu_tensors,
+        "draft": query.draft or None,
+        "mmproj": query.mmproj,
     }
 
 

@@ -48,6 +48,8 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     ),
     "wired": ("Metal: iogpu.wired_limit_mb in MiB; 0 is macOS's default.", TEXT),
     "engine": ("The program that runs the model.", {"type": "string", "enum": [known.id for known in PROGRAMS]}),
+    "draft": ("A bundled model that proposes tokens, ID or ID:QUANT (Q4_K_M without); the context is as long.", TEXT),
+    "mmproj": ("Size of the projector's file: bytes, or with M or G for MiB or GiB.", TEXT),
 }
 """Parameters of the page and of /api/v1/estimate: description and schema."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from app import hub
+from app.beside import companions, parse_draft, parse_size
 from app.errors import RequestError, shown
 from estimator import Device, Settings, device, with_wired_limit
 from estimator.engines.llama_cpp import PROGRAMS, Program, kept_on_cpu, program
@@ -23,7 +24,7 @@ from estimator.sources.hparams import MAX_LAYERS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from estimator import Model
+    from estimator import Companions, Model
 
 MAX_TEXT: Final = 200
 """Characters of one value: no id, type or number is longer; names on the Hub and ``facts`` have limits of their own."""
@@ -58,7 +59,8 @@ class Query:
     ``ctx`` 0 is the length that the model was trained for, ``np`` -1 the program's own number of slots,
     ``ngl`` -1 all layers, ``ncmoe`` the first layers whose experts stay in system memory (-1 all) and ``ncffn`` those
     whose dense feed-forward does, ``kvo`` whether the cache is on devices, ``wired`` 0 the default of macOS (MiB
-    otherwise). ``facts`` hold all of a model that is not bundled, in place of ``model`` and ``quant``.
+    otherwise). ``draft`` is a bundled model with its quantization, ``mmproj`` the bytes of a projector. ``facts`` hold
+    all of a model that is not bundled, in place of ``model`` and ``quant``.
     """
 
     model: str = "llama-3.1-8b-instruct"
@@ -76,6 +78,8 @@ class Query:
     device: tuple[str, ...] = ("rtx-4090",)
     wired: int = 0
     engine: str = PROGRAMS[0].id
+    draft: str = ""
+    mmproj: int = 0
 
     @property
     def program(self) -> Program:
@@ -131,6 +135,14 @@ class Query:
         return tuple(
             with_wired_limit(one, self.wired) if one.backend == "metal" or not any_metal else one for one in found
         )
+
+    def companions(self) -> Companions:
+        """What is loaded beside the model.
+
+        Raises:
+            SettingsError: it is not known, or the program loads none.
+        """
+        return companions(self.program, self.draft, self.mmproj)
 
     def canonical(self) -> str:
         """The one query string of this state: fields in order, defaults left out; empty for the default state."""
@@ -202,7 +214,16 @@ linked_model = lru_cache(maxsize=32)(checked_facts)
 """The model that a link tells of, with the canonical text; few are kept, as they come from strangers."""
 
 
-def checked(query: Query, model: Model | None = None) -> tuple[Model, Settings, tuple[Device, ...]]:
+class Asked(NamedTuple):
+    """What the core is asked: the arguments of ``estimate`` and ``max_context``."""
+
+    model: Model
+    settings: Settings
+    devices: tuple[Device, ...]
+    companions: Companions
+
+
+def checked(query: Query, model: Model | None = None) -> Asked:
     """What the core is asked.
 
     Args:
@@ -213,7 +234,7 @@ def checked(query: Query, model: Model | None = None) -> tuple[Model, Settings, 
         RequestError: with the query's own name of the field.
     """
     try:
-        return model or query.load().model, query.settings(), query.devices()
+        return Asked(model or query.load().model, query.settings(), query.devices(), query.companions())
     except FathomError as error:
         raise as_bad_request(error) from None
 
@@ -326,4 +347,6 @@ _PARSERS: Final = {
     "kvo": _switch("kvo"),
     "wired": _whole("wired"),
     "engine": _engine,
+    "draft": parse_draft,
+    "mmproj": parse_size,
 }

@@ -10,6 +10,7 @@ from app import figures, text
 from app.query import Query, as_bad_request, checked
 from estimator import Estimate, Point, curve, estimate, max_context
 from estimator.accuracy import PLACEMENTS, band, placement
+from estimator.companions import ALONE
 from estimator.errors import FathomError, SettingsError
 from estimator.fit import STEP
 from estimator.memory.context import resolve
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from app.hub import Source
+    from app.query import Asked
     from estimator import Device, Line, Model, Settings
     from estimator.cautions import Caution
 
@@ -145,11 +147,12 @@ def _files(query: Query, source: Source) -> tuple[RepoRow, ...]:
 
 @lru_cache(maxsize=512)
 def _answer(query: Query, model: Model) -> Result:
-    _, settings, devices = checked(query, model)
+    asked = checked(query, model)
+    devices = asked.devices
     try:
-        now = estimate(model, settings, devices)
-        deepest = max_context(model, settings, devices)
-        points = _points(model, settings, devices, deepest)
+        now = estimate(*asked)
+        deepest = max_context(*asked)
+        points = _points(asked, deepest)
         alternatives = [_alternative(query, model, pair) for pair in _pairs(query, model)]
     except FathomError as error:
         raise as_bad_request(error) from None
@@ -165,27 +168,30 @@ def _answer(query: Query, model: Model) -> Result:
         figure, types_figure = figures.several(points, names, capacities, deepest, n_ctx), None
     return Result(
         model=model,
-        settings=settings,
+        settings=asked.settings,
         devices=devices,
         device_names=names,
         estimate=now,
         max_context=deepest,
         verdict=_verdict(model, names, now if deepest else points[0].estimate, deepest),
-        rows=_rows(model, settings, devices, now, deepest),
+        rows=_rows(asked, now, deepest),
         alternatives=alternatives,
         figure=figure,
         types_figure=types_figure,
-        accuracy=_accuracy(model, settings, devices),
+        accuracy=_accuracy(asked),
     )
 
 
-def _accuracy(model: Model, settings: Settings, devices: Sequence[Device]) -> str:
+def _accuracy(asked: Asked) -> str:
     """How near estimates of this kind were to what llama.cpp says, and what that leaves out."""
+    model, settings, devices, companions = asked
     found = band(model, settings, len(devices))
     if found is None:
         return "No run of this kind was measured."
     where = PLACEMENTS[placement(model, settings, len(devices))]
     said = text.accuracy(found, model.architecture, where)
+    if companions != ALONE:
+        said += " What is loaded beside the model was not measured with it."
     if all(device.backend == "generic" for device in devices):
         return said
     return f"{said} What a driver and its kernels add is modelled."
@@ -197,12 +203,21 @@ def _end(model: Model, settings: Settings, deepest: int) -> int:
     return max(asked, deepest + deepest // 8) if deepest < 2 * asked else asked
 
 
-def _points(model: Model, settings: Settings, devices: Sequence[Device], deepest: int) -> list[Point]:
+def _at(asked: Asked, n_ctx: int) -> Estimate:
+    """The estimate at another context."""
+    return estimate(*asked._replace(settings=replace(asked.settings, n_ctx=n_ctx)))
+
+
+def _curve(asked: Asked, end: int) -> list[Point]:
+    return list(curve(asked.model, asked.settings, asked.devices, end, asked.companions))
+
+
+def _points(asked: Asked, deepest: int) -> list[Point]:
     """The curve, with a point where the limit is reached."""
-    end = _end(model, settings, deepest)
-    points = {point.n_ctx: point for point in curve(model, settings, devices, end)}
+    end = _end(asked.model, asked.settings, deepest)
+    points = {point.n_ctx: point for point in _curve(asked, end)}
     if 0 < deepest < end and deepest not in points:
-        points[deepest] = Point(deepest, estimate(model, replace(settings, n_ctx=deepest), devices))
+        points[deepest] = Point(deepest, _at(asked, deepest))
     return [points[n_ctx] for n_ctx in sorted(points)]
 
 
@@ -222,13 +237,13 @@ def _is_taken(query: Query, model: Model) -> bool:
 
 def _alternative(query: Query, model: Model, pair: tuple[str, str]) -> Alternative:
     other = replace(query, kv=pair)
-    _, settings, devices = checked(other, model)
-    now = estimate(model, settings, devices)
+    asked = checked(other, model)
+    now = estimate(*asked)
     return Alternative(
         kv=pair,
         query=other.canonical(),
         chosen=pair == query.kv,
-        max_context=max_context(model, settings, devices),
+        max_context=max_context(*asked),
         cache=sum(share.kv_cache for share in now.devices),
         total=sum(share.total for share in now.devices),
     )
@@ -237,8 +252,7 @@ def _alternative(query: Query, model: Model, pair: tuple[str, str]) -> Alternati
 def _curve_of(query: Query, model: Model, alternative: Alternative, points: list[Point]) -> list[Point]:
     if alternative.chosen:
         return points
-    _, settings, devices = checked(replace(query, kv=alternative.kv), model)
-    return list(curve(model, settings, devices, points[-1].n_ctx))
+    return _curve(checked(replace(query, kv=alternative.kv), model), points[-1].n_ctx)
 
 
 def _verdict(model: Model, names: list[str], now: Estimate, deepest: int) -> Verdict:
@@ -273,15 +287,14 @@ def _detail(now: Estimate, deepest: int, full: int) -> str:
     return f"{asked}, {text.size(share.total - share.capacity)} more than the {text.size(share.capacity)} there are."
 
 
-def _rows(model: Model, settings: Settings, devices: Sequence[Device], now: Estimate, deepest: int) -> list[Row]:
+def _rows(asked: Asked, now: Estimate, deepest: int) -> list[Row]:
     """The curve as a table: round contexts, the one that was asked for and the deepest that fits."""
-    end = max(model.context_length, now.context.n_ctx)
+    trained = asked.model.context_length
+    end = max(trained, now.context.n_ctx)
     notes = {n_ctx: "" for n_ctx in LADDER if n_ctx <= end}
-    notes[model.context_length] = "trained for"
+    notes[trained] = "trained for"
     if 0 < deepest <= end:
         notes[deepest] = "the most that fits"
-    asked = settings.n_ctx or model.context_length
-    notes[asked] = ", ".join(filter(None, (notes.get(asked, ""), "asked for")))
-    return [
-        Row(n_ctx, estimate(model, replace(settings, n_ctx=n_ctx), devices), notes[n_ctx]) for n_ctx in sorted(notes)
-    ]
+    n_ctx = asked.settings.n_ctx or trained
+    notes[n_ctx] = ", ".join(filter(None, (notes.get(n_ctx, ""), "asked for")))
+    return [Row(n_ctx, _at(asked, n_ctx), notes[n_ctx]) for n_ctx in sorted(notes)]

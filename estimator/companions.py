@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from estimator.errors import FathomError, SettingsError
+from estimator.ggml import ElementType
+from estimator.model import Tensor
 from estimator.settings import MAX_N_BATCH, Settings
 
 if TYPE_CHECKING:
     from estimator.memory.context import Context
-    from estimator.model import Model, Tensor
+    from estimator.model import Model
 
 MAX_ADAPTERS: Final = 16
 """Our bound on LoRA adapters of one run."""
@@ -76,6 +78,11 @@ class Projector:
 
     name: str
     tensors: tuple[Tensor, ...]
+
+    @classmethod
+    def of_size(cls, n_bytes: int) -> Projector:
+        """A projector of which only the size of its file in bytes is known."""
+        return cls("projector", (Tensor("file", (n_bytes,), ElementType.I8),))
 
     @property
     def weights_bytes(self) -> int:

@@ -57,6 +57,7 @@ class Load:
         self._settings = settings
         self._devices = devices
         self._companions = companions
+        self._is_alone = companions == ALONE
         self._fixed = fixed(model, settings, devices)
         self._placed = placed(model, settings, devices)
         self._kinds = {
@@ -74,8 +75,7 @@ class Load:
         found = self._known.get(n_ctx)
         if found is None:
             run = replace(self._settings, n_ctx=n_ctx)
-            is_alone = self._companions is ALONE
-            found = self._held(resolve(self._model, run)) if is_alone else self._all_held(run)
+            found = self._held(resolve(self._model, run)) if self._is_alone else self._all_held(run)
             self._known[n_ctx] = found
         return found
 

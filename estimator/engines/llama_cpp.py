@@ -17,12 +17,14 @@ class Program:
         summary: what sets it apart, for people.
         n_parallel: slots where ``-np`` is not given; -1 = llama-server's choice.
         n_outputs: rows of logits that it reserves; None = one a slot, 0 = every row of the ubatch.
+        loads_companions: it can load a draft and a projector beside the model.
     """
 
     id: str
     summary: str
     n_parallel: int
     n_outputs: int | None
+    loads_companions: bool = True
 
     def settings(self, **given: Any) -> Settings:
         """Settings with this program's defaults for what is not ``given``."""
@@ -65,7 +67,7 @@ PROGRAMS: Final = (
     # tools/cli/cli-server.h:34-45: the server's code with n_parallel 1 (common.h:460)
     Program("llama-cli", "one conversation, logits for one row", n_parallel=1, n_outputs=None),
     # n_outputs_max is never set, so every row of the ubatch gets logits (llama-context.cpp:252)
-    Program("llama-bench", "one sequence, logits for every row; as do llama-perplexity and most bindings", 1, 0),
+    Program("llama-bench", "one sequence, logits for every row; as do llama-perplexity and most bindings", 1, 0, False),
 )
 """The default comes first."""
 

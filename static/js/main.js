@@ -78,7 +78,7 @@ function takeForm(next) {
 
 // A model that is browsed for goes where models are typed, so that it is typed over like any other.
 function takeBundled() {
-  if (!form.elements.bundled.value) return;
+  if (!form.elements.bundled?.value) return;
   form.elements.model.value = form.elements.bundled.value;
   form.elements.bundled.value = "";
 }

@@ -34,6 +34,8 @@ TYPED = {
     "ncmoe": "all",
     "ncffn": "3",
     "wired": "12000",
+    "draft": "qwen3-0.6b:Q8_0",
+    "mmproj": "1.5G",
 }
 
 
@@ -75,6 +77,9 @@ def kept(page: Element) -> dict[str, str]:
         ("ncffn", "513", "from 0 to 512"),
         ("kvo", "perhaps", "on or off"),
         ("wired", "5g", "a whole number such as 4096 or 4k"),
+        ("draft", "qwen3-0.5b", "qwen3-0.6b"),
+        ("draft", "qwen3-0.6b:Q9", "Q4_K_M"),
+        ("mmproj", "big", "851M"),
     ],
 )
 def test_everything_typed_stays_and_the_page_says_what_works(

@@ -65,7 +65,7 @@ def test_the_links_lead_to_that_model(client: FlaskClient) -> None:
     for link in links.values():
         assert parse_qs(link.query) == {"facts": [answer["facts"]]}
     estimate = body(client.get(answer["links"]["estimate"]))
-    assert estimate["model"] == {"id": None, **answer["model"]}
+    assert estimate["model"] == {"id": None, "source": None, **answer["model"]}
     assert client.get(answer["links"]["page"]).status_code == 200
 
 

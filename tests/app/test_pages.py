@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -41,7 +41,7 @@ ELSEWHERE = Query(
 )
 PARTLY = Query(model="qwen3-30b-a3b", device=("rtx-3060-12-gb",), ngl=40, ncmoe=12, ncffn=2, kvo=False, ctx=8192)
 ON_MACS = Query(model="llama-3.2-1b-instruct", fa=False, device=("m1-16gb", "m2-8gb"), wired=6000, engine="llama-bench")
-LINKED = Query(facts=FACTS, ctx=4096, device=("m1-16gb",))
+LINKED = Query(facts=FACTS, ctx=4096, device=("m1-16gb",), draft="qwen3-0.6b:Q8_0", mmproj=2**20)
 WITH_STATE = Query(model="qwen3.5-9b", device=("rtx-3090",))
 STATES = [Query(), ELSEWHERE, PARTLY, ON_MACS, LINKED, WITH_STATE]
 IDS = ["default", "elsewhere", "partly on the host", "on Macs", "of a link", "with state"]
@@ -156,6 +156,7 @@ def test_the_form_shows_its_state(client: FlaskClient, query: Query) -> None:
     shown = dict(filled)
     assert [value for name, value in filled if name == "device"] == [*query.device, ""]
     assert shown["engine"] == query.engine
+    assert (shown["draft"], shown["mmproj"]) == (query.draft, str(query.mmproj or ""))
     if query.facts:
         assert (shown["facts"], shown.get("model"), shown.get("quant")) == (query.facts, None, None)
     else:
@@ -301,8 +302,9 @@ def test_the_model_of_a_link_stands_in_place_of_the_lists(client: FlaskClient) -
     assert page.all("select", name="model") == page.all("select", name="quant") == []
     assert page.one("input", name="facts").attributes["value"] == FACTS
     assert page.one("p", class_="subject").text.startswith(f"{model.name} · K/V cache")
+    assert page.one("p", class_="subject").text.endswith(" · draft qwen3-0.6b:Q8_0 · projector")
     way_back = page.one("p", class_="linked").one("a").attributes["href"]
-    assert way_back == f"/?{Query(ctx=4096, device=('m1-16gb',)).canonical()}"
+    assert way_back == f"/?{replace(LINKED, facts='').canonical()}"
 
 
 @pytest.mark.parametrize(("others", "kept"), [("", ""), ("&ctx=x&device=m1-16gb", "?ctx=x&device=m1-16gb")])

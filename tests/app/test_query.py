@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from app.beside import MAX_PROJECTOR, SIZE
 from app.errors import RequestError
 from app.hub import MAX_NAME
 from app.query import FIELD_OF, MAX_TEXT, Query, checked, parse
@@ -54,6 +55,8 @@ states = st.builds(
     ),
     wired=numbers,
     engine=st.sampled_from([program.id for program in PROGRAMS]),
+    draft=st.sampled_from(["", "qwen3-0.6b", "qwen3-0.6b:Q8_0"]),
+    mmproj=st.integers(0, MAX_PROJECTOR),
 )
 queries = st.builds(lambda query, model: replace(query, **model), states, models)
 
@@ -112,6 +115,15 @@ def refusal(text: str) -> RequestError:
         ("device=generic", {"device": ("generic",)}),
         ("wired=57344", {"wired": 57344}),
         ("engine=Llama-Bench", {"engine": "llama-bench"}),
+        ("draft=Qwen3-0.6B", {"draft": "qwen3-0.6b"}),
+        ("draft=qwen3-0.6b:q4_k_m", {"draft": "qwen3-0.6b"}),
+        ("draft=qwen3-0.6b:", {"draft": "qwen3-0.6b"}),
+        ("draft=qwen3-0.6b:q8_0", {"draft": "qwen3-0.6b:Q8_0"}),
+        ("mmproj=851250000", {"mmproj": 851_250_000}),
+        ("mmproj=851,250,000", {"mmproj": 851_250_000}),
+        ("mmproj=851M", {"mmproj": 851 * 2**20}),
+        ("mmproj=1.25+GiB", {"mmproj": 5 * 2**28}),
+        ("mmproj=0", {}),
     ],
 )
 def test_what_is_read(text: str, state: dict[str, Any]) -> None:
@@ -157,6 +169,11 @@ def test_empty_values_do_not_count_as_a_repetition() -> None:
         ("kvo=no", "not-a-switch", "kvo", "'no'", ("on", "off")),
         ("wired=1.5", "not-a-number", "wired", "'1.5'", "a whole number such as 4096 or 4k"),
         ("quant=q9", "unknown-quantization", "quant", "'q9'", QUANTIZATIONS),
+        ("draft=qwen3-0.6b:q9", "unknown-quantization", "draft", "'qwen3-0.6b:q9'", QUANTIZATIONS),
+        ("mmproj=1.5", "not-a-size", "mmproj", "'1.5'", SIZE),
+        ("mmproj=-1M", "not-a-size", "mmproj", "'-1M'", SIZE),
+        ("mmproj=big", "not-a-size", "mmproj", "'big'", SIZE),
+        ("mmproj=1025G", "out-of-range", "mmproj", "1,100,585,369,600", "at most 1,099,511,627,776 bytes"),
         ("engine=ollama", "unknown-engine", "engine", "'ollama'", tuple(program.id for program in PROGRAMS)),
     ],
 )
@@ -232,8 +249,8 @@ def test_a_long_value_is_refused_without_repeating_it(name: str, over: int) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_the_longest_value_is_read(name: str) -> None:
     given = {name: ["x" * MAX_TEXT]}
-    if name == "model":
-        assert parse(given).model == "x" * MAX_TEXT
+    if name in ("model", "draft"):
+        assert getattr(parse(given), name) == "x" * MAX_TEXT
         return
     with pytest.raises(RequestError) as caught:
         parse(given)
