@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import httpx2
@@ -106,8 +107,9 @@ def seconds_left() -> float:
     return budget.seconds()
 
 
+@cache
 def install() -> None:
-    """Let the client of ``huggingface_hub`` in this process keep to the bounds, and tell the Hub about nothing else."""
+    """Once in a process: let the client of ``huggingface_hub`` keep to the bounds, and tell the Hub nothing else."""
     constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the Hub about programs that may have started this one
     set_client_factory(_client)
 

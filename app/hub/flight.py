@@ -6,12 +6,14 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from app.hub.refusals import busy
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 T = TypeVar("T")
+
+
+class BusyError(Exception):
+    """There are too many lookups, or another one of the same takes too long."""
 
 
 class Flights(Generic[T]):
@@ -33,20 +35,20 @@ class Flights(Generic[T]):
             seconds: to wait for the other one at most.
 
         Raises:
-            RequestError: too many are looked up already, or the other one takes too long.
+            BusyError: too many are looked up already, or the other one takes too long.
         """
         with self._lock:
             running = self._running.get(key)
             if running is None:
                 if len(self._running) >= self._at_once:
-                    raise busy()
+                    raise BusyError
                 own: Future[T] = Future()
                 self._running[key] = own
         if running is not None:
             try:
                 return running.result(seconds)
             except TimeoutError:
-                raise busy() from None
+                raise BusyError from None
         try:
             result = do()
         except BaseException as error:

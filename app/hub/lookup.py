@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from app.errors import RequestError
 from app.hub import weights
 from app.hub.bounds import seconds_left, sense, within
-from app.hub.flight import Flights
+from app.hub.flight import BusyError, Flights
 from app.hub.headers import fetch_model_header
 from app.hub.listing import Listing, RepoFile, choose, listing_of
 from app.hub.packing import FORMAT, pack_header, pack_json, unpack_header, unpack_json
-from app.hub.refusals import FAILURES, is_outage, refusal
+from app.hub.refusals import FAILURES, busy, is_outage, refusal, still
 from app.hub.source import Source
 from estimator import ModelError
 from estimator.sources.from_gguf import model_from_header
@@ -136,9 +136,11 @@ class Hub:
 
     def _ask(self, key: str, name: Name, fetch: Callable[[], bytes]) -> bytes:
         """What the Hub answers; while it does not answer, that it does not."""
-        self._refuse_in_pause()
+        self._refuse_in_pause(name)
         try:
             answer: bytes = self._flights.share(key, fetch, seconds_left())
+        except BusyError:
+            raise busy(name) from None
         except ModelError as error:
             raise _of_model(name, error) from None
         except FAILURES as error:
@@ -153,13 +155,12 @@ class Hub:
             with self._pause_lock:
                 self._pause = (time.monotonic() + seconds, error)
 
-    def _refuse_in_pause(self) -> None:
+    def _refuse_in_pause(self, name: Name) -> None:
         with self._pause_lock:
             pause = self._pause
         if pause and time.monotonic() < pause[0]:
             left = int(pause[0] - time.monotonic()) + 1
-            message = f"model is on the Hub, which did not answer a moment ago ({pause[1].code})"
-            raise RequestError(pause[1].code, "model", message, pause[1].allowed, pause[1].status, left)
+            raise still(pause[1], name, left)
 
     def _key(self, kind: str, *parts: str) -> str:
         return "\n".join((f"{kind} {FORMAT}", self._client.endpoint, *parts))

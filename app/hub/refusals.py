@@ -27,6 +27,9 @@ WITHOUT_HUB: Final = "a bundled model, or try again later"
 FAILURES: Final = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
 """All that ``app.hub.client`` raises."""
 
+BUSY_SECONDS: Final = 5
+"""After which lookups that run now will have ended, or most of them."""
+
 MAX_WAIT: Final = 3600
 """Seconds: a longer time to wait is not believed."""
 
@@ -49,10 +52,16 @@ def refusal(error: Exception, name: Name) -> RequestError:
     return _outage("hub-broken-reply", f"{what} sent a reply that cannot be read{reason}", HTTPStatus.BAD_GATEWAY)
 
 
-def busy() -> RequestError:
+def busy(name: Name) -> RequestError:
     """Too many lookups at once."""
-    message = "model is on the Hub, and too many models are looked up there right now"
-    return _outage("busy", message, HTTPStatus.SERVICE_UNAVAILABLE, retry_after=5)
+    message = f"model is {name.text!r}, and too many models are looked up on the Hub right now"
+    return _outage("busy", message, HTTPStatus.SERVICE_UNAVAILABLE, BUSY_SECONDS)
+
+
+def still(error: RequestError, name: Name, seconds: int) -> RequestError:
+    """The Hub failed so a moment ago, and is asked again after ``seconds``."""
+    message = f"model is {name.text!r}, but the Hub did not answer a moment ago ({error.code})"
+    return _outage(error.code, message, error.status, seconds)
 
 
 def _of_reply(error: HfHubHTTPError, name: Name) -> RequestError:
@@ -110,4 +119,4 @@ def _missing(code: str, message: str, allowed: str) -> RequestError:
 
 
 def _outage(code: str, message: str, status: int, retry_after: int | None = None) -> RequestError:
-    return RequestError(code, "model", message, WITHOUT_HUB, status, retry_after)
+    return RequestError(code, "model", f"{message}; bundled models work without it", WITHOUT_HUB, status, retry_after)

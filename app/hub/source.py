@@ -59,10 +59,16 @@ class Source:
         if self.stale is not None:
             text = f"The Hub does not answer: the files of {self.name.repo} are those of {_ago(self.stale)} ago."
             found.append(Caution("hub-stale", text))
-        if self.entry and not self.name.is_file and not is_of(self.entry, self.quantization):
+        if self.entry and self._is_known_other(self.entry):
             text = f"{self.name.repo} has no {self.quantization}: this is {self.entry.path}, the nearest in size."
             found.append(Caution("other-quantization", text))
         return tuple(found)
+
+    def _is_known_other(self, entry: Entry) -> bool:
+        """Whether the file was chosen although it is not of the quantization that was asked for, by its name."""
+        if self.name.is_file or is_of(entry, self.quantization):
+            return False
+        return bool(entry.label) or len(self.listing.entries) > 1
 
     def as_json(self) -> dict[str, Any]:
         """For the API."""

@@ -129,6 +129,8 @@ def test_another_quantization_than_asked_is_said(hub: HubServer, visitor: Visito
     assert "no Q4_K_M" in warning["text"]
     assert "m-Q5_K_M.gguf" in warning["text"]
     assert visitor.answer("o/r/m-Q5_K_M.gguf")["warnings"] == []
+    hub.repos["o/s"] = Repo({"model.gguf": small()})
+    assert visitor.answer("o/s")["warnings"] == []
 
 
 def test_the_token_of_the_server_opens_what_is_gated(

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app import create_app
-from app.errors import RequestError
 from app.hub import bounds
-from app.hub.flight import Flights
+from app.hub.flight import BusyError, Flights
 from tests.app.hub.conftest import Visitor
 from tests.app.hub.headers import GIB, large, small
 from tests.hub_server import TOKEN, Blob, Fault, HubServer, Repo, eventually
@@ -173,6 +172,9 @@ def test_a_stalling_hub_is_not_waited_for(hub: HubServer, settings: dict[str, An
 def test_a_hub_that_is_away(hub: HubServer, settings: dict[str, Any]) -> None:
     visitor = Visitor(create_app({**settings, "HUB_ENDPOINT": "http://127.0.0.1:9"}))
     assert visitor.error("o/r", 503)["code"] == "hub-unreachable"
+    page = visitor.app.test_client().get("/?model=o/r")
+    assert page.status_code == 503
+    assert "Not right now" in page.text
     assert visitor.answer("llama-3.2-1b-instruct")["fits"]
 
 
@@ -264,7 +266,7 @@ def test_who_waits_for_another_lookup_does_not_wait_for_ever() -> None:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(flights.share, "key", stall, 5)
         started.wait(5)
-        with pytest.raises(RequestError, match="right now"):
+        with pytest.raises(BusyError):
             flights.share("key", stall, 0.05)
         go.set()
         assert first.result() == 1
