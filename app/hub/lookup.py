@@ -15,7 +15,7 @@ from app.hub.flight import BusyError, Flights
 from app.hub.headers import fetch_model_header
 from app.hub.listing import Listing, RepoFile, choose, listing_of
 from app.hub.packing import FORMAT, pack_header, pack_json, unpack_header, unpack_json
-from app.hub.refusals import FAILURES, busy, is_outage, refusal, still
+from app.hub.refusals import FAILURES, busy, is_outage, refusal, still, wants_pause
 from app.hub.source import Source
 from estimator import ModelError
 from estimator.sources.from_gguf import model_from_header
@@ -76,7 +76,7 @@ class Hub:
 
     def _find(self, name: Name, quantization: str) -> Found:
         listing, stale = self._listing(name)
-        if not listing.entries and not name.is_file:
+        if not listing.entries and not name.path:
             model = self._from_weights(name, listing, quantization)
             return Found(model, Source(name, quantization, None, listing, stale))
         entry = choose(listing, name, quantization)
@@ -145,15 +145,15 @@ class Hub:
             raise _of_model(name, error) from None
         except FAILURES as error:
             refused = refusal(error, name)
-            self._start_pause(refused)
+            if wants_pause(error):
+                self._start_pause(refused)
             raise refused from None
         return answer
 
     def _start_pause(self, error: RequestError) -> None:
-        if error.code in ("hub-unreachable", "hub-rate-limit"):
-            seconds = min(error.retry_after or PAUSE, MAX_PAUSE)
-            with self._pause_lock:
-                self._pause = (time.monotonic() + seconds, error)
+        seconds = min(error.retry_after or PAUSE, MAX_PAUSE)
+        with self._pause_lock:
+            self._pause = (time.monotonic() + seconds, error)
 
     def _refuse_in_pause(self, name: Name) -> None:
         with self._pause_lock:

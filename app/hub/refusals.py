@@ -39,6 +39,13 @@ def is_outage(error: RequestError) -> bool:
     return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
+def wants_pause(error: Exception) -> bool:
+    """Whether one of ``FAILURES`` is that of the Hub as a whole: nobody there, or too many requests."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+
+
 def refusal(error: Exception, name: Name) -> RequestError:
     """One of ``FAILURES`` while a model was looked up, in words that hold neither a token nor what the Hub said."""
     if isinstance(error, HfHubHTTPError):

@@ -212,7 +212,8 @@ def test_a_configuration_alone(
 def test_no_model_at_all(hub: HubServer, visitor: Visitor, given: list[tuple[Any, Any]]) -> None:
     hub.repos["o/r"] = Repo({"README.md": FILES["README.md"]})
     assert visitor.error("o/r", 400)["code"] == "no-gguf"
-    assert visitor.error("o/r/m.gguf", 404)["code"] == "no-such-file"
+    for path in ("m.gguf", "folder"):
+        assert visitor.error(f"o/r/{path}", 404)["code"] == "no-such-file"
     assert given == []
 
 

@@ -7,10 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
 from app import create_app
 from app.hub import bounds
+from app.hub.client import Client
 from app.hub.flight import BusyError, Flights
 from tests.app.hub.conftest import Visitor
 from tests.app.hub.headers import GIB, large, small
@@ -196,6 +198,30 @@ def test_a_hub_that_does_not_answer_is_left_alone_for_a_while(
     later = time.monotonic() + 31
     monkeypatch.setattr("app.hub.lookup.time.monotonic", lambda: later)
     visitor.answer("o/r")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "asked"),
+    [
+        (httpx2.ConnectTimeout("x"), 504, 1),
+        (httpx2.ConnectError("x"), 503, 1),
+        (httpx2.ReadTimeout("x"), 504, 3),
+        (httpx2.RemoteProtocolError("x"), 502, 3),
+    ],
+)
+def test_who_is_not_there_is_not_waited_for_again(
+    visitor: Visitor, error: Exception, status: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def fail(*_: object) -> None:
+        calls.append(1)
+        raise error
+
+    monkeypatch.setattr(Client, "model_info", fail)
+    for repo in ("o/a", "o/b", "o/c"):
+        assert repo in visitor.error(repo, status)["message"]
+    assert len(calls) == asked
 
 
 def test_what_is_known_stays_while_the_hub_is_away(hub: HubServer, settings: dict[str, Any], repo: Repo) -> None:
