@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,13 +44,13 @@ def check(name: Name, listing: Listing) -> None:
 
 
 def fetch(client: Client, listing: Listing) -> dict[str, Any]:
-    """The configuration, and element type and shape of each tensor; None for those where they cannot be read.
+    """The repository's name, its configuration, and element type and shape of each tensor; None where unreadable.
 
     Raises:
         Exception: one of ``app.hub.refusals.FAILURES``, for the configuration.
     """
     config = client.json_object(listing.repo, listing.commit, "config.json", MAX_CONFIG)
-    return {"config": config, "safetensors": _tensors(client, listing)}
+    return {"name": listing.repo.rpartition("/")[2], "config": config, "safetensors": _tensors(client, listing)}
 
 
 def _tensors(client: Client, listing: Listing) -> dict[str, tuple[str, tuple[int, ...]]] | None:
@@ -73,4 +74,4 @@ def model(stored: bytes, quantization: str) -> Model:
     data = unpack_json(stored)
     given = data["safetensors"]
     tensors = given and {name: (dtype, tuple(shape)) for name, (dtype, shape) in given.items()}
-    return quantize(READ_HF(data["config"], tensors), quantization)
+    return quantize(replace(READ_HF(data["config"], tensors), name=data["name"]), quantization)

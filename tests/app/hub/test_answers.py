@@ -193,7 +193,7 @@ def test_a_repository_with_safetensors(hub: HubServer, visitor: Visitor, given: 
     assert given == [
         ({"model_type": "llama"}, {"a": ("BF16", (4, 8)), "b": ("F8_E4M3", (2,)), "c": ("F32", ())}),
     ]
-    assert answer["model"]["file_type"] == "Q8_0"
+    assert (answer["model"]["name"], answer["model"]["file_type"]) == ("r", "Q8_0")
     assert answer["model"]["source"]["file"] is None
     asked = len(hub.asked)
     visitor.answer("o/r", quant="Q4_K_M")
