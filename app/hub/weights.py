@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+
+from huggingface_hub.errors import HfHubHTTPError
 
 import estimator
 from app.errors import RequestError
+from app.hub.bounds import BrokenReplyError
 from app.hub.headers import side_by_side
 from app.hub.packing import unpack_json
-from app.hub.refusals import FAILURES
 from estimator import quantize
 
 if TYPE_CHECKING:
@@ -47,17 +50,22 @@ def fetch(client: Client, listing: Listing) -> dict[str, Any]:
     """The repository's name, its configuration, and element type and shape of each tensor; None where unreadable.
 
     Raises:
-        Exception: one of ``app.hub.refusals.FAILURES``, for the configuration.
+        Exception: one of ``app.hub.refusals.FAILURES``.
     """
     config = client.json_object(listing.repo, listing.commit, "config.json", MAX_CONFIG)
     return {"name": listing.repo.rpartition("/")[2], "config": config, "safetensors": _tensors(client, listing)}
 
 
 def _tensors(client: Client, listing: Listing) -> dict[str, tuple[str, tuple[int, ...]]] | None:
+    """None where there are none, or none that make sense; what the Hub cannot do right now is raised, not kept."""
     paths = [file.path for file in listing.safetensors]
     try:
         found = side_by_side(lambda path: client.safetensors_header(listing.repo, listing.commit, path), paths)
-    except FAILURES:
+    except BrokenReplyError:
+        return None
+    except HfHubHTTPError as error:
+        if error.response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # an empty file
+            raise
         return None
     tensors = {name: tensor for header in found for name, tensor in header.items()}
     return tensors if 0 < len(tensors) <= MAX_TENSORS else None

@@ -17,7 +17,7 @@ from estimator import read_gguf
 from estimator.sources.catalogue import catalogue_model
 from tests.app.hub.conftest import Visitor
 from tests.app.hub.headers import GIB, large, parts, small
-from tests.hub_server import COMMIT, TOKEN, Blob, HubServer, Repo
+from tests.hub_server import COMMIT, TOKEN, Blob, Fault, HubServer, Repo
 
 if TYPE_CHECKING:
     from estimator import Model
@@ -207,6 +207,16 @@ def test_a_configuration_alone(
     config(hub, files)
     visitor.answer("o/r")
     assert given == [({"model_type": "llama"}, None)]
+
+
+def test_weights_that_fail_once_are_not_forgotten(
+    hub: HubServer, visitor: Visitor, given: list[tuple[Any, Any]]
+) -> None:
+    config(hub, {"model.safetensors": safetensors({"a": ("BF16", [4, 8])})})
+    hub.faults.append(Fault("^/storage", 503, times=1))
+    assert visitor.error("o/r", 502)["code"] == "hub-error"
+    visitor.answer("o/r")
+    assert given == [({"model_type": "llama"}, {"a": ("BF16", (4, 8))})]
 
 
 def test_no_model_at_all(hub: HubServer, visitor: Visitor, given: list[tuple[Any, Any]]) -> None:
