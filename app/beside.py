@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from app.errors import RequestError
+from app.errors import RequestError, shown
 from estimator.companions import Companions, Draft, Projector, of_draft
 from estimator.errors import ModelError, SettingsError
 from estimator.sources.catalogue import QUANTIZATIONS, catalogue_model
@@ -29,7 +29,7 @@ def parse_draft(text: str) -> str:
     id, _, quant = text.partition(":")
     name = quant.upper() or DRAFT_QUANT
     if name not in QUANTIZATIONS:
-        message = f"draft is {_shown(text)}; behind the colon stands one of {', '.join(QUANTIZATIONS)}"
+        message = f"draft is {shown(text)}; behind the colon stands one of {', '.join(QUANTIZATIONS)}"
         raise RequestError("unknown-quantization", "draft", message, QUANTIZATIONS)
     return id.lower() if name == DRAFT_QUANT else f"{id.lower()}:{name}"
 
@@ -40,7 +40,7 @@ def parse_size(text: str) -> int:
         r"(\d{1,15})(\.\d{1,3})?([kKmMgG]?)(?:i?[bB])?", text.replace(",", "").replace(" ", ""), re.ASCII
     )
     if not match or (match[2] and not match[3]):
-        raise RequestError("not-a-size", "mmproj", f"mmproj is {_shown(text)}; it must be {SIZE}", SIZE)
+        raise RequestError("not-a-size", "mmproj", f"mmproj is {shown(text)}; it must be {SIZE}", SIZE)
     thousandths = int(match[1]) * 1000 + int((match[2] or ".0")[1:].ljust(3, "0"))
     size = thousandths * UNITS[match[3].lower()] // 1000
     if size > MAX_PROJECTOR:
@@ -70,7 +70,3 @@ def _draft_model(draft: str) -> Model:
         return catalogue_model(id, quant or DRAFT_QUANT)
     except ModelError as error:
         raise of_draft(error) from None
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "...")

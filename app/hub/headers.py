@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
-
-from gguf.constants import Keys
 
 from app.hub.bounds import MAX_REPLY
 from estimator.errors import IncompleteHeaderError, ModelError
-from estimator.sources.gguf import MAX_TENSORS, GGUFHeader, read_header
+from estimator.sources.gguf import read_header
 from estimator.sources.gguf_cursor import MAX_HEADER_BYTES
 from estimator.sources.gguf_forecast import expected_bytes
+from estimator.sources.split import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
+
+    from estimator.sources.gguf import GGUFHeader
 
 FIRST_BYTES: Final = 1 << 20
 """Of the first range: holds headers with a vocabulary of 32,000, and half the tokens of one of 128,000."""
@@ -87,29 +87,7 @@ def fetch_model_header(files: Sequence[tuple[Ranges, int]]) -> GGUFHeader:
     """
     bounds = [(FIRST_BYTES, MAX_REPLY), *[(FIRST_BYTES_OF_PART, MAX_PART)] * (len(files) - 1)]
     tasks = [(*file, *bound) for file, bound in zip(files, bounds, strict=True)]
-    return join(side_by_side(lambda task: fetch_header(*task), tasks))
-
-
-def join(headers: Sequence[GGUFHeader]) -> GGUFHeader:
-    """One header of those of a split model (llama.cpp, src/llama-model-loader.cpp:595-673, b11434).
-
-    Raises:
-        ModelError: they are not all the files of one model, in order.
-    """
-    for number, header in enumerate(headers):
-        count = header.metadata.get(Keys.Split.LLM_KV_SPLIT_COUNT, 1)
-        position = header.metadata.get(Keys.Split.LLM_KV_SPLIT_NO, 0)
-        if (position, count) != (number, len(headers)):
-            message = f"file {number + 1} of {len(headers)} says that it is number {position!r} (from 0) of {count!r}"
-            raise ModelError("bad-split", message, field="model")
-    tensors = tuple(tensor for header in headers for tensor in header.tensors)
-    if len(tensors) > MAX_TENSORS:
-        raise ModelError(
-            "too-many-tensors", f"the files have {len(tensors):,} tensors; at most {MAX_TENSORS:,} are read"
-        )
-    if len({tensor.name for tensor in tensors}) < len(tensors):
-        raise ModelError("duplicate-tensor", "a tensor is in two files of the split model")
-    return replace(headers[0], tensors=tensors)
+    return joined(side_by_side(lambda task: fetch_header(*task), tasks))
 
 
 def side_by_side(do: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
