@@ -26,12 +26,13 @@ from estimator.inverse import (
 )
 from estimator.layer import Layer
 from estimator.lines import Line, Share
-from estimator.model import Model, Tensor
+from estimator.model import Checkpoint, Model, Tensor
 from estimator.plan import Change, changes
 from estimator.settings import Settings
 from estimator.sources.companions import read_lora, read_mmproj
 from estimator.sources.facts import read_facts
 from estimator.sources.from_gguf import read_gguf
+from estimator.sources.hf.read import read_hf
 from estimator.sources.quantize import quantize
 from estimator.speed import Bound, decoding_bound
 from estimator.usage import Usage, used
@@ -40,6 +41,7 @@ __all__ = [
     "Adapter",
     "Bound",
     "Change",
+    "Checkpoint",
     "Companions",
     "Device",
     "DeviceError",
@@ -74,6 +76,7 @@ __all__ = [
     "quantize",
     "read_facts",
     "read_gguf",
+    "read_hf",
     "read_lora",
     "read_mmproj",
     "used",

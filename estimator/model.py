@@ -69,6 +69,19 @@ class Stacks:
         return il % self.n_per_stack + self.n_per_stack * is_high
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a model that is no GGUF file is stored as.
+
+    ``parameters`` counts all weights of the checkpoint, also those that a GGUF of it lacks (encoders of images).
+    ``n_bytes`` is what its tensors take, None where they are not known. ``quantization`` names the method, if one.
+    """
+
+    parameters: int
+    n_bytes: int | None = None
+    quantization: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A model as llama.cpp would load it, without any weight. Compared and hashed by identity.
@@ -82,6 +95,7 @@ class Model:
     they are not as many as tokens. ``first_heads``: heads of Q and of K that the header names for the first layer, None
     where it has what it is said to have.
     ``n_low_rank`` is the rank of the gates of residual streams. ``ngrams``: tokens are embedded with those before too.
+    ``checkpoint``: the model was read from a checkpoint, and ``tensors`` are those of the GGUF that it converts to.
     """
 
     architecture: str
@@ -102,15 +116,23 @@ class Model:
     first_heads: tuple[int, int] | None = None
     n_low_rank: int = 0
     ngrams: NGrams | None = None
+    checkpoint: Checkpoint | None = None
 
     @cached_property
     def parameters(self) -> int:
-        """Elements of all tensors of the file."""
+        """Elements of all tensors of the file, or weights of the checkpoint."""
+        if self.checkpoint is not None:
+            return self.checkpoint.parameters
         return sum(tensor.n_elements for tensor in self.tensors)
 
     @cached_property
     def weights_bytes(self) -> int:
-        """Bytes of all tensors of the file, without padding."""
+        """Bytes of all tensors of the file, without padding; of a checkpoint's, where they are known.
+
+        Estimates take the bytes of ``tensors``: of a checkpoint, those of the GGUF that it converts to.
+        """
+        if self.checkpoint is not None and self.checkpoint.n_bytes is not None:
+            return self.checkpoint.n_bytes
         return sum(tensor.n_bytes for tensor in self.tensors)
 
     @cached_property

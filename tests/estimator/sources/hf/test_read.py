@@ -1,0 +1,160 @@
+"""Configs of Hugging Face against llama.cpp's own conversions and transformers' own models."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import estimator as fathom
+from estimator.errors import ModelError
+from estimator.ggml import ElementType
+from estimator.sources.catalogue import catalogue_model
+from tests.estimator.sources.hf import configs
+
+if TYPE_CHECKING:
+    from estimator.model import Model
+
+# Both configs are flat, though their class keeps the text model in a section: transformers ignores the fields and
+# builds its default model of 8 billion parameters, and the conversion is of that. What the fields say is read.
+FLAT = {"qwen3.5-0.8b", "qwen3.5-2b"}
+# The converter drops an output matrix that is equal to the embedding. In a checkpoint of zeros it is.
+UNTIED = {"falcon-mamba-7b"}
+# The header says that there is a layer that predicts a further token, and has no tensors of it.
+NEXTN = {"deepseek-v3.2"}
+
+# What the other sources of a model say in their own words.
+OWN_WORDS = {"name", "file_type", "tensors", "checkpoint"}
+
+
+def facts(model: Model) -> dict[str, Any]:
+    known: dict[str, Any] = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in OWN_WORDS}
+    return known | {"tensors": {(tensor.name, tensor.shape, tensor.type) for tensor in model.tensors}}
+
+
+@pytest.mark.parametrize("id", sorted(set(configs.ids()) - FLAT - UNTIED - NEXTN))
+def test_a_config_reads_as_its_conversion(id: str) -> None:
+    assert facts(fathom.read_hf(configs.config(id))) == facts(configs.converted(id))
+
+
+def test_a_header_that_counts_a_layer_it_has_not() -> None:
+    found, header = (facts(model) for model in (read("deepseek-v3.2"), configs.converted("deepseek-v3.2")))
+    assert (found.pop("n_nextn_layers"), header.pop("n_nextn_layers")) == (0, 1)
+    assert found == header
+
+
+def test_an_output_matrix_of_its_own() -> None:
+    found, converted = read("falcon-mamba-7b"), configs.converted("falcon-mamba-7b")
+    more = {tensor.name: tensor.shape for tensor in found.tensors if not converted.has(tensor.name)}
+    assert more == {"output.weight": (4096, 65024)}
+    assert found.layers == converted.layers
+
+
+@pytest.mark.parametrize(("id", "parameters"), [("qwen3.5-0.8b", 752_393_024), ("qwen3.5-2b", 1_881_825_088)])
+def test_a_flat_config_of_a_nested_class(id: str, parameters: int) -> None:
+    assert read(id).parameters == parameters
+
+
+@pytest.mark.parametrize("id", [id for id in configs.ids() if configs.parameters(id) and id not in FLAT])
+def test_parameters_are_those_that_transformers_builds(id: str) -> None:
+    assert read(id).parameters == configs.parameters(id)
+
+
+def read(id: str) -> Model:
+    return fathom.read_hf(configs.config(id))
+
+
+def test_a_model_read_from_a_config_estimates_as_its_gguf() -> None:
+    settings = fathom.Settings(n_ctx=32768, cache_type_k="q8_0", cache_type_v="q8_0")
+    devices = [fathom.device("rtx-4090")]
+    for id in ("llama-3.1-8b-instruct", "gemma-3-4b-it", "qwen3-coder-next", "deepseek-v2-lite"):
+        found = fathom.quantize(read(id), "Q4_K_M")
+        assert fathom.estimate(found, settings, devices) == fathom.estimate(
+            catalogue_model(id, "Q4_K_M"), settings, devices
+        ), id
+
+
+def test_quantizing_keeps_the_count_of_the_checkpoint() -> None:
+    model = read("gemma-3-4b-it")
+    quantized = fathom.quantize(model, "Q4_K_M")
+    assert model.parameters == quantized.parameters == 4_300_079_472
+    assert model.parameters > sum(tensor.n_elements for tensor in model.tensors)  # it sees, the GGUF does not
+    assert quantized.weights_bytes == catalogue_model("gemma-3-4b-it", "Q4_K_M").weights_bytes
+
+
+def test_what_a_conversion_leaves_in_f32() -> None:
+    model = read("qwen3-30b-a3b")
+    types = {tensor.name.rpartition(".1.")[2]: tensor.type for tensor in model.tensors}
+    assert types["attn_norm.weight"] == types["ffn_gate_inp.weight"] == ElementType.F32
+    assert types["attn_q.weight"] == types["ffn_up_exps.weight"] == types["output.weight"] == ElementType.BF16
+    assert (model.file_type, model.architecture) == ("BF16", "qwen3moe")
+
+
+def test_the_name_of_a_path() -> None:
+    assert fathom.read_hf({**configs.LLAMA, "_name_or_path": "/models/tiny-llama/"}).name == "tiny-llama"
+    assert fathom.read_hf(configs.LLAMA).name == "llama"
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen3_moe", "gemma3_text", "deepseek_v3"])
+def test_a_model_type_where_architectures_are_missing(model_type: str) -> None:
+    id = {"llama": "llama-2-7b-hf", "qwen3_moe": "qwen3-30b-a3b", "gemma3_text": "gemma-3-1b-it"}.get(
+        model_type, "deepseek-v3"
+    )
+    config = configs.config(id)
+    del config["architectures"]
+    assert config["model_type"] == model_type
+    assert facts(fathom.read_hf(config)) == facts(read(id))
+
+
+@pytest.mark.parametrize("section", ["text_config", "llm_config", "lm_config", "language_config"])
+def test_the_text_model_of_a_nested_config(section: str) -> None:
+    flat = configs.LLAMA
+    nested = {
+        "architectures": ["SomethingThatSeesForConditionalGeneration"],
+        "vocab_size": 7,  # what stands beside the section counts less
+        section: flat,
+    }
+    assert facts(fathom.read_hf(nested)) == facts(fathom.read_hf(flat))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field", "words"),
+    [
+        ({"num_key_value_heads": "two"}, "bad-value", "num_key_value_heads", "'two'"),
+        ({"num_key_value_heads": 2.5}, "bad-value", "num_key_value_heads", "2.5"),
+        ({"num_key_value_heads": True}, "bad-value", "num_key_value_heads", "True"),
+        ({"num_key_value_heads": -1}, "bad-value", "num_key_value_heads", "-1"),
+        ({"hidden_size": 0}, "bad-value", "hidden_size", "from 1 to"),
+        ({"hidden_size": None}, "missing-key", "hidden_size", "hidden_size"),
+        ({"hidden_size": float("nan")}, "bad-value", "hidden_size", "nan"),
+        ({"hidden_size": 10**400}, "bad-value", "hidden_size", "more than 18 digits"),
+        ({"num_attention_heads": None}, "missing-key", "num_attention_heads", "num_attention_heads"),
+        ({"num_hidden_layers": 513}, "bad-value", "num_hidden_layers", "from 1 to 512"),
+        ({"max_position_embeddings": []}, "bad-value", "max_position_embeddings", "a list"),
+        ({"vocab_size": None}, "missing-key", "vocab_size", "vocab_size"),
+        ({"tie_word_embeddings": "yes"}, "bad-value", "tie_word_embeddings", "true or false"),
+        ({"rope_scaling": 3}, "bad-value", "rope_scaling", "a section"),
+        ({"text_config": "llama"}, "bad-value", "text_config", "a section"),
+        ({"architectures": "LlamaForCausalLM"}, "bad-value", "architectures", "a list"),
+        ({"architectures": [1]}, "bad-value", "architectures", "a list of names"),
+        ({"architectures": []}, "missing-key", "architectures", "LlamaForCausalLM"),
+        ({"architectures": ["Llama9ForCausalLM"]}, "unknown-architecture", "architectures", "LlamaForCausalLM"),
+        ({"architectures": [], "model_type": "lama"}, "unknown-architecture", "model_type", "LlamaForCausalLM"),
+    ],
+)
+def test_a_silly_field_is_refused_by_its_own_name(changes: dict[str, Any], code: str, field: str, words: str) -> None:
+    with pytest.raises(ModelError) as refused:
+        fathom.read_hf({**configs.LLAMA, **changes})
+    assert (refused.value.code, refused.value.field) == (code, field)
+    assert words in refused.value.message
+    assert len(refused.value.message) < 500
+
+
+def test_a_config_is_an_object() -> None:
+    with pytest.raises(ModelError) as refused:
+        fathom.read_hf([])  # type: ignore[arg-type]
+    assert refused.value.code == "bad-config"
+    with pytest.raises(ModelError) as refused:
+        fathom.read_hf(dict.fromkeys(map(str, range(5000)), 1))
+    assert refused.value.code == "too-many-fields"
