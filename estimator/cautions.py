@@ -41,6 +41,12 @@ def _of_weights(model: Model) -> tuple[Caution, ...]:
 
 
 def _about_weights(model: Model) -> Iterator[Caution]:
+    if model.checkpoint is not None and model.checkpoint.quantization is not None:
+        yield Caution(
+            "converted-checkpoint",
+            f"The checkpoint is quantized ({model.checkpoint.quantization}), which llama.cpp cannot load as it is: the "
+            f"estimate is for the GGUF that it converts to, in {model.file_type}.",
+        )
     quantized = [tensor for tensor in model.tensors if is_quantized(tensor.type)]
     base = BASE.get(model.file_type or "")
     if model.file_type == "MXFP4_MOE" and all(tensor.type is not ElementType.MXFP4 for tensor in quantized):

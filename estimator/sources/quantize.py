@@ -75,7 +75,8 @@ def quantize(model: Model, file_type: str) -> Model:
     name = _known_file_type(file_type)
     tensors = _in_file_order(model.tensors)
     mix = _mixture(model, name, tensors)
-    return replace(model, tensors=tuple(_retyped(mix, tensors)), file_type=name)
+    checkpoint = model.checkpoint and replace(model.checkpoint, n_bytes=None, quantization=None)
+    return replace(model, tensors=tuple(_retyped(mix, tensors)), file_type=name, checkpoint=checkpoint)
 
 
 def _known_file_type(file_type: str) -> str:

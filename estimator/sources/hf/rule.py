@@ -26,7 +26,8 @@ class Rule:
     what stands around them. ``keys`` add to the common keys, in order. ``tied``: whether the embedding is the output
     matrix where the config does not say; ``defaults``: other fields that transformers fills in. ``beside``: parameters
     of the checkpoint that do not come into the GGUF, as encoders of images. ``always_f32``: names of tensors that stay
-    in F32 beside those that always do.
+    in F32 beside those that always do. ``drops_tied_output``: an output matrix that is stored though it is tied is left
+    out; most converters write it.
     """
 
     architecture: str | Callable[[Config], str]
@@ -37,6 +38,7 @@ class Rule:
     defaults: Mapping[str, object] = field(default_factory=dict)
     beside: tuple[Callable[[Config], int], ...] = ()
     always_f32: str | None = None
+    drops_tied_output: bool = False
 
     def name(self, config: Config) -> str:
         """The architecture's name in GGUF."""

@@ -104,7 +104,7 @@ RULES = {
         keys=(latent_keys, _indexer_keys, _indexer_types),
         defaults={"n_group": 1, "topk_group": 1, "norm_topk_prob": True},
     ),
-    "YoutuForCausalLM": Rule("deepseek2", (*_LATENT, _MOE), keys=(latent_keys,), tied=True),
+    "YoutuForCausalLM": Rule("deepseek2", (*_LATENT, _MOE), keys=(latent_keys,), tied=True, drops_tied_output=True),
     "MiniCPM3ForCausalLM": Rule(
         "minicpm3",
         (norm("attn_norm"), latent(split=False), norm("ffn_norm"), gated()),

@@ -197,6 +197,7 @@ RULES = {
         "gemma",
         (norm("attn_norm"), attention(BIASED, BIASED), norm("ffn_norm"), gated()),
         tied=True,
+        drops_tied_output=True,
         defaults={"head_dim": 256},
     ),
     "Gemma2ForCausalLM": Rule(
@@ -209,6 +210,7 @@ RULES = {
         ),
         keys=(window(),),
         tied=True,
+        drops_tied_output=True,
         defaults={"head_dim": 256, "sliding_window": 4096},
     ),
     "Gemma3ForCausalLM": _GEMMA3,

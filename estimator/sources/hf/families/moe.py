@@ -82,6 +82,7 @@ RULES = {
             shared(_hunyuan_shared),
         ),
         keys=(_hunyuan_moe_keys,),
+        drops_tied_output=True,
     ),
     "HunYuanDenseV1ForCausalLM": Rule(
         "hunyuan-dense",
@@ -92,6 +93,7 @@ RULES = {
             gated(),
         ),
         keys=(_hunyuan_dense_keys,),
+        drops_tied_output=True,
     ),
     "LagunaForCausalLM": Rule(
         "laguna",

@@ -59,3 +59,26 @@ LLAMA: Final = {
     "max_position_embeddings": 1024,
 }
 """A small model of the commonest architecture."""
+
+
+@cache
+def _stored() -> dict[str, list[tuple[str, list[int], int | list[int], int]]]:
+    rows: dict[str, list[tuple[str, list[int], int | list[int], int]]]
+    rows = json.loads(gzip.decompress(FILE.with_name("tensors.json.gz").read_bytes()))
+    return rows
+
+
+def stored_ids() -> tuple[str, ...]:
+    """The models whose tensors are known: one of each architecture."""
+    return tuple(_stored())
+
+
+def stored(id: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The tensors of a checkpoint in BF16, by the names that it has on the Hub."""
+    tensors = {}
+    for pattern, shape, layers, n_expert in _stored()[id]:
+        numbers = range(layers) if isinstance(layers, int) else layers
+        for name in [pattern.replace("*", str(il), 1) for il in numbers] if "*" in pattern else [pattern]:
+            for expert in range(n_expert or 1):
+                tensors[name.replace("#", str(expert), 1)] = ("BF16", tuple(shape))
+    return tensors
