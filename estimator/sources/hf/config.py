@@ -138,16 +138,6 @@ class Config:
         items = self.items(name, length)
         return None if items is None else tuple(checked(name, item, 0, high) for item in items)
 
-    def per_layer(self, name: str, n_layer: int) -> int | tuple[int, ...] | None:
-        """One number for all layers, or a list with one for each; None where it is missing.
-
-        Raises:
-            ModelError: it is neither.
-        """
-        if isinstance(self.value(name), list | tuple):
-            return (self.wholes(name, n_layer) or ())[:n_layer]
-        return self.maybe(name)
-
     def section(self, *names: str) -> Config | None:
         """A section, None where it is missing.
 

@@ -141,6 +141,41 @@ def _kimi(vision: Config, text: Config) -> int:
     return linear(_patch(vision), width) + positions + blocks + 2 * width + projector
 
 
+def _clip(vision: Config) -> int:
+    """CLIP: an embedding of the class, patches without a bias, norms before and behind."""
+    width, n_ff = vision.whole("hidden_size"), vision.whole("intermediate_size")
+    side = vision.whole("image_size", high=2**16) // vision.whole("patch_size", low=1)
+    embedding = width + _patch(vision) * width + (side**2 + 1) * width
+    return embedding + _depth(vision) * _classic_block(width, n_ff) + 4 * width
+
+
+def _llava(vision: Config, text: Config) -> int:
+    width, n_embd = vision.whole("hidden_size"), text.whole("hidden_size", default=4096)
+    return _clip(vision) + linear(width, n_embd) + linear(n_embd, n_embd)
+
+
+def _pixtral(vision: Config, text: Config) -> int:
+    """Norms without biases, gated feed-forwards, patches that are merged before they are projected."""
+    width, n_ff, n_embd = vision.whole("hidden_size"), vision.whole("intermediate_size"), text.whole("hidden_size")
+    blocks = _depth(vision) * (2 * width + 4 * width**2 + 3 * width * n_ff)
+    merged = width * text.whole("spatial_merge_size", default=2, high=64) ** 2
+    biases = 2 * n_embd if text.flag("multimodal_projector_bias") else 0
+    projector = width + merged * width + width * n_embd + n_embd**2 + biases
+    return _patch(vision) * width + width + blocks + projector
+
+
+def _muse_glimmer(vision: Config, text: Config) -> int:
+    width, n_ff = vision.whole("hidden_size"), vision.whole("intermediate_size")
+    frames = vision.whole("patch_temporal", default=1, high=64)
+    side = vision.whole("pos_emb_height", high=2**16) * vision.whole("pos_emb_width", high=2**16)
+    merged, n_hidden = width * vision.whole("merge_size", default=2, high=64) ** 2, text.whole("projector_hidden_size")
+    projector = merged * n_hidden + n_hidden**2 + n_hidden * text.whole("hidden_size")
+    blocks = _depth(vision) * _classic_block(width, n_ff)
+    return frames * _patch(vision) * width + side * width + blocks + 4 * width + projector
+
+
+MUSE_GLIMMER = beside(_muse_glimmer)
+LLAVA, PIXTRAL = beside(_llava), beside(_pixtral)
 QWEN2_VL, QWEN3_VL = beside(_qwen2_vl), beside(_qwen3_vl)
 GEMMA3, GEMMA4, GEMMA4_UNIFIED = beside(_gemma3), beside(_gemma4), beside(_gemma4_unified)
 GLM4V, KIMI, LFM2 = beside(_glm4v), beside(_kimi), beside(_lfm2)

@@ -49,20 +49,32 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Keys that hold a whole number of the config, with the names that its field may have."""
 
+_MAY_BE_LISTS: Final = frozenset({"feed_forward_length", "attention.head_count", "attention.head_count_kv"})
+"""Keys that may have a number for each layer."""
+
+_POSITIVE: Final = frozenset({"embedding_length", "context_length", "attention.key_length", "attention.value_length"})
+
 
 def common_keys(config: Config) -> Keys:
     """The keys that a config has for almost every architecture."""
     keys: Keys = {"block_count": config.n_layer}
-    needed = {"embedding_length": 1, "context_length": 1, "attention.key_length": 1, "attention.value_length": 1}
     for key, names in FIELDS.items():
         if config.has(*names):
-            high = MAX_EXPERTS if key.startswith("expert_") else MAX_WIDTH
-            keys[key] = config.whole(*names, low=needed.get(key, 0), high=high)
+            keys[key] = _number(config, key, names)
     if config.value("is_causal") is False:
         keys["attention.causal"] = False
     if sections := _rope_sections(config):
         keys["rope.dimension_sections"] = sections
     return keys
+
+
+def _number(config: Config, key: str, names: tuple[str, ...]) -> int | tuple[int, ...]:
+    if key in _MAY_BE_LISTS and isinstance(config.value(*names), list | tuple):
+        name = next(name for name in names if config.has(name))
+        return (config.wholes(name, config.n_layer) or ())[: config.n_layer]
+    return config.whole(
+        *names, low=1 if key in _POSITIVE else 0, high=MAX_EXPERTS if key.startswith("expert_") else MAX_WIDTH
+    )
 
 
 def rope_parameters(config: Config) -> Config | None:

@@ -140,13 +140,13 @@ def model_norm(name: str, *, bias: bool = False) -> Callable[[Build], None]:
     return part
 
 
-def output(*, bias: bool = False) -> Callable[[Build], None]:
+def output(*, bias: Choice = False) -> Callable[[Build], None]:
     """The output matrix, unless the embedding is used."""
 
     def part(build: Build) -> None:
         if not build.tied:
             build.add("output.weight", build.n_embd, build.n_vocab)
-        if bias:
+        if build.is_on(bias):
             build.add("output.bias", build.n_vocab)
 
     return part

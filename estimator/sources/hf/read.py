@@ -16,7 +16,7 @@ from estimator.sources.hf.adapt import EMBEDDING, OUTPUT, adapted, names_in_gguf
 from estimator.sources.hf.build import Build
 from estimator.sources.hf.config import Config
 from estimator.sources.hf.keys import FIELDS, common_keys
-from estimator.sources.hf.rules import parameters_beside, rule_for
+from estimator.sources.hf.rules import defaults_for, parameters_beside, rule_for
 from estimator.sources.hf.stored import Packing, Stored, Tensors, read_tensors
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def read_hf(config: Mapping[str, object], safetensors: Tensors | None = None) ->
         raise ModelError("bad-config", "config must be what config.json holds, a JSON object", field="config")
     whole = Config(config)
     rule = rule_for(whole)
-    text = whole.text_model().with_defaults(rule.defaults)
+    text = whole.text_model().with_defaults(defaults_for(whole))
     quantization = Packing(whole).name or Packing(text).name
     if safetensors is None:
         build = _built(text, rule)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from estimator.errors import ModelError
 from estimator.sources.hf.config import NESTED, shown, wrong
-from estimator.sources.hf.families import classic, deepseek, gemma, glm, hybrid, llama, moe, qwen
+from estimator.sources.hf.families import bert, classic, deepseek, gemma, glm, hybrid, linear, llama, moe, more, qwen
 from estimator.suggest import nearest
 
 if TYPE_CHECKING:
@@ -26,18 +26,27 @@ RULES: Final[Mapping[str, Rule]] = {
     **glm.RULES,
     **hybrid.RULES,
     **moe.RULES,
+    **linear.RULES,
     **classic.RULES,
+    **more.RULES,
+    **bert.RULES,
 }
 
 ROUTED_BY_TOP: Final = ("Exaone4_5_ForConditionalGeneration", "KimiK3ForConditionalGeneration")
 """Whose text section names another architecture than theirs (conversion/base.py:2905-2911)."""
 
 
+def defaults_for(config: Config) -> Mapping[str, object]:
+    """Fields that transformers fills in: by the architecture at the top, and by that of the text model."""
+    top = RULES.get(_first(config) or "")
+    return {**(top.defaults if top else {}), **rule_for(config).defaults}
+
+
 def parameters_beside(config: Config) -> int:
     """Parameters beside the text model, by the architecture that a config names at its top."""
     name = _first(config)
     rule = RULES.get(name) if name else None
-    return sum(count(config.text_model()) for count in rule.beside) if rule else 0
+    return sum(count(config.text_model().with_defaults(rule.defaults)) for count in rule.beside) if rule else 0
 
 
 def rule_for(config: Config) -> Rule:

@@ -1,4 +1,4 @@
-"""Older and smaller families (conversion/gpt2.py, gptneox.py, phi.py, falcon.py, bert.py, stablelm.py, ...)."""
+"""Older and smaller families (conversion/gpt2.py, gptneox.py, phi.py, falcon.py, stablelm.py, ...)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from estimator.sources.hf.experts import experts
 from estimator.sources.hf.families.llama import BIASED, rope_factors
-from estimator.sources.hf.keys import fixed, needed, no_head_dim, whole, window, without
+from estimator.sources.hf.keys import needed, no_head_dim, whole, window, without
 from estimator.sources.hf.parts import (
     attention,
     embedding,
@@ -54,30 +54,10 @@ def _not_parallel(build: Build, il: int) -> None:
         build.weight(il, "ffn_norm", build.n_embd, bias=True)
 
 
-def _token_types(build: Build) -> None:
-    if n_types := build.config.whole("type_vocab_size", default=0):
-        build.add("token_types.weight", build.n_embd, n_types)
-
-
-_BERT_LAYER = (
-    attention(True, True),
-    norm("attn_output_norm", bias=True),
-    plain(True),
-    norm("layer_output_norm", bias=True),
-)
-_BERT_AROUND = (embedding, learned_positions, _token_types, model_norm("token_embd_norm", bias=True))
 _STABLE = flag("use_qkv_bias")
 _BIAS = flag("use_bias", default=True)
 
 RULES = {
-    "BertModel": Rule(
-        "bert",
-        _BERT_LAYER,
-        keys=(fixed("attention.causal", False),),
-        around=_BERT_AROUND,
-        tied=True,
-        defaults={"type_vocab_size": 2},
-    ),
     "FalconForCausalLM": Rule(
         "falcon",
         (
@@ -153,7 +133,7 @@ RULES = {
         "phimoe",
         (norm("attn_norm", bias=True), attention(BIASED, BIASED), norm("ffn_norm", bias=True), experts()),
         keys=(no_head_dim, window(default=0)),
-        around=(embedding, model_norm("output_norm", bias=True), output(bias=True), rope_factors),
+        around=(embedding, model_norm("output_norm", bias=True), output(bias=flag("lm_head_bias")), rope_factors),
     ),
     "StableLmForCausalLM": Rule(
         "stablelm",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from estimator.sources.hf import encoders
 from estimator.sources.hf.experts import behind_dense, by_count, experts, shared
-from estimator.sources.hf.families.llama import rope_factors
-from estimator.sources.hf.keys import expert_width, no_head_dim, scaled_experts, whole
+from estimator.sources.hf.families.llama import DENSE, WITH_FREQS, rope_factors
+from estimator.sources.hf.keys import expert_width, no_head_dim, rope_parameters, scaled_experts, whole
 from estimator.sources.hf.parts import attention, flag, gated, norm, where
 from estimator.sources.hf.recurrent import indexer, latent
 from estimator.sources.hf.rule import AROUND, Rule
@@ -65,7 +65,32 @@ _INDEXED = (norm("attn_norm"), latent(bias=flag("attention_bias")), indexer, nor
 _V3_DEFAULTS = {"norm_topk_prob": True, "routed_scaling_factor": 2.5, "n_group": 8, "topk_group": 4}
 _V3 = Rule("deepseek2", (*_LATENT, _ALL_CORRECTED), keys=(latent_keys,), defaults=_V3_DEFAULTS)
 
+
+def _is_mistral4(build: Build, il: int) -> bool:
+    return build.config.text("model_type") == "mistral4"
+
+
+def _mistral_keys(config: Config, keys: Keys) -> None:
+    """Attention that is tempered with length; in Mistral 4 it is latent too (conversion/mistral3.py)."""
+    if config.text("model_type") == "mistral4":
+        latent_keys(config, keys)
+    rope = rope_parameters(config)
+    if rope is not None and rope.has("llama_4_scaling_beta"):
+        keys["attention.temperature_scale"] = rope.real("llama_4_scaling_beta")
+
+
+_FUSED_EXPERTS = where(behind_dense, (experts(fused=True), shared(SHARED)), (gated(),))
+_MISTRAL3 = Rule(
+    lambda config: "mistral4" if config.text("model_type") == "mistral4" else "mistral3",
+    (where(_is_mistral4, (*_LATENT, _FUSED_EXPERTS), DENSE),),
+    keys=(_mistral_keys,),
+    around=WITH_FREQS,
+)
+
 RULES = {
+    "Mistral3ForConditionalGeneration": replace(_MISTRAL3, beside=(encoders.PIXTRAL,)),
+    "Ministral3ForCausalLM": _MISTRAL3,
+    "Mistral4ForCausalLM": _MISTRAL3,
     "DeepseekForCausalLM": Rule(
         "deepseek",
         (

@@ -106,7 +106,9 @@ def _per_layer_embedding(build: Build) -> None:
     if not n_part:
         return
     n_vocab = build.config.whole("vocab_size_per_layer_input", default=build.n_vocab)
-    build.add("per_layer_token_embd.weight", n_part * build.n_layer, n_vocab)
+    n_rows = max(n_vocab, build.n_vocab)  # the converter pads them (conversion/gemma.py, Gemma3NModel)
+    build.add("per_layer_token_embd.weight", n_part * build.n_layer, n_rows)
+    build.n_made += n_part * build.n_layer * (n_rows - n_vocab)
     build.add("per_layer_model_proj.weight", build.n_embd, n_part * build.n_layer)
     build.add("per_layer_proj_norm.weight", n_part)
 
@@ -136,11 +138,6 @@ def _altup_layer(build: Build, il: int) -> None:
     build.weight(il, "laurel_post_norm", n_embd)
 
 
-def _gemma3n_width(config: Config, keys: Keys) -> None:
-    if (widths := config.per_layer("intermediate_size", config.n_layer)) is not None:
-        keys["feed_forward_length"] = widths
-
-
 _NORMED = (
     norm("attn_norm"),
     attention(BIASED, BIASED, qk_norm="head"),
@@ -165,7 +162,6 @@ _GEMMA3N = Rule(
     "gemma3n",
     (*_NORMED, _per_layer_weights, _altup_layer),
     keys=(
-        _gemma3n_width,
         _gemma3_window,
         needed("altup.num_inputs", "altup_num_inputs"),
         needed("embedding_length_per_layer_input", "hidden_size_per_layer_input"),

@@ -63,17 +63,6 @@ POST_NORMED: tuple[Part, ...] = (norm("post_attention_norm", "post_ffw_norm"), g
 """Norms that follow attention and feed-forward instead of leading."""
 
 
-def _mistral3(config: Config) -> str:
-    return "mistral4" if config.text("model_type") == "mistral4" else "mistral3"
-
-
-def _temperature(config: Config, keys: Keys) -> None:
-    """Attention that is tempered with length (conversion/mistral.py)."""
-    rope = rope_parameters(config)
-    if rope is not None and rope.has("llama_4_scaling_beta"):
-        keys["attention.temperature_scale"] = rope.real("llama_4_scaling_beta")
-
-
 def _llama4_keys(config: Config, keys: Keys) -> None:
     keys["feed_forward_length"] = config.whole("intermediate_size_mlp")
     keys["expert_feed_forward_length"] = config.whole("intermediate_size")
@@ -122,7 +111,6 @@ GRANITE_MOE: tuple[Part, ...] = (
 """Without experts, what the config calls shared is the feed-forward itself, and as wide."""
 
 _LLAMA = Rule("llama", MIXED, around=WITH_FREQS)
-_MISTRAL3 = Rule(_mistral3, DENSE, keys=(_temperature,), around=WITH_FREQS)
 _OLMO2 = Rule(
     "olmo2",
     (attention(BIASED, BIASED, qk_norm="width"), *POST_NORMED),
@@ -143,13 +131,24 @@ RULES = {
             "MistralForCausalLM",
             "MixtralForCausalLM",
             "IQuestCoderForCausalLM",
-            "LlavaForConditionalGeneration",
             "VLlama3ForCausalLM",
             "VoxtralForConditionalGeneration",
             "LlamaModel",
             "InternLM3ForCausalLM",
         ),
         _LLAMA,
+    ),
+    "LlavaForConditionalGeneration": replace(
+        _LLAMA,
+        # transformers fills in Llama's sizes, which the first Llava's config leaves out.
+        defaults={
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "max_position_embeddings": 2048,
+        },
+        beside=(encoders.LLAVA,),
     ),
     "ArceeForCausalLM": Rule("arcee", (*DENSE[:3], plain(flag("mlp_bias"))), around=WITH_FREQS),
     "ApertusForCausalLM": Rule(
@@ -188,8 +187,6 @@ RULES = {
         )
     ),
     "Llama4ForCausalLM": _LLAMA4,
-    "Mistral3ForConditionalGeneration": _MISTRAL3,
-    "Ministral3ForCausalLM": _MISTRAL3,
     "OlmoForCausalLM": Rule("olmo", (attention(BIASED, BIASED), gated()), around=(embedding, output())),
     "Olmo2ForCausalLM": _OLMO2,
     "Olmo3ForCausalLM": Rule(

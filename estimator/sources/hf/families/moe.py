@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from estimator.sources.hf.config import missing
-from estimator.sources.hf.experts import behind_dense, by_field, experts, shared
+from estimator.sources.hf.experts import behind_dense, by_count, by_field, by_types, experts, shared
 from estimator.sources.hf.families.llama import BIASED
 from estimator.sources.hf.keys import expert_width, needed, uniform, whole, window
 from estimator.sources.hf.parts import attention, flag, gated, norm, where
 from estimator.sources.hf.rule import Rule
+from estimator.sources.hparams import MAX_EXPERTS
 
 if TYPE_CHECKING:
     from estimator.sources.hf.build import Build, Keys
@@ -60,7 +61,96 @@ def _laguna_gate(build: Build, il: int) -> None:
         build.weight(il, "attn_gate", build.n_embd, width)
 
 
+def _ernie_keys(config: Config, keys: Keys) -> None:
+    """Counts under names of their own (conversion/ernie.py:65-90)."""
+    keys["expert_count"] = config.whole("moe_num_experts", high=MAX_EXPERTS)
+    keys["expert_used_count"] = config.whole("moe_k", high=MAX_EXPERTS)
+    keys["interleave_moe_layer_step"] = config.whole("moe_layer_interval", default=1, low=1)
+    keys["leading_dense_block_count"] = config.whole("moe_layer_start_index", default=1)
+    keys["expert_shared_count"] = config.whole("moe_num_shared_experts", default=0, high=MAX_EXPERTS)
+
+
+def _ernie_sparse(build: Build, il: int) -> bool:
+    first, step = build.key("leading_dense_block_count"), build.key("interleave_moe_layer_step")
+    last = build.config.whole("moe_layer_end_index", default=build.n_layer - 1)
+    return build.n_expert > 0 and first <= il <= last and (il + 1) % step == 0
+
+
+def _mimo2_keys(config: Config, keys: Keys) -> None:
+    """Layers with a window have other heads of K (conversion/mimo.py:150-200)."""
+    n = config.n_layer
+    hybrid = config.wholes("hybrid_layer_pattern", n, high=1)
+    if hybrid is None:
+        raise missing("hybrid_layer_pattern")
+    n_kv, n_kv_swa = config.whole("num_key_value_heads"), config.whole("swa_num_key_value_heads")
+    keys["attention.head_count_kv"] = tuple(n_kv_swa if windowed else n_kv for windowed in hybrid[:n])
+    keys["attention.sliding_window"] = config.whole("sliding_window")
+    keys["attention.sliding_window_pattern"] = tuple(bool(windowed) for windowed in hybrid[:n])
+    keys["attention.value_length"] = config.whole("v_head_dim", low=1)
+
+
+def _mimo2_sparse(build: Build, il: int) -> bool:
+    pattern = build.config.wholes("moe_layer_freq", build.n_layer)
+    return pattern is not None and pattern[il] > 0
+
+
+def _mimo2_sinks(build: Build, il: int) -> None:
+    kind = "swa" if build.is_windowed(il) else "full"
+    if build.config.flag(f"add_{kind}_attention_sink_bias"):
+        build.weight(il, "attn_sinks", build.n_head(il))
+
+
+def _hy3_keys(config: Config, keys: Keys) -> None:
+    n_shared = config.whole("num_shared_experts", default=1, high=MAX_EXPERTS)
+    keys["expert_shared_feed_forward_length"] = config.whole("moe_intermediate_size") * n_shared
+    keys["expert_weights_norm"] = config.flag("route_norm", default=True)
+    keys["expert_weights_scale"] = config.real("router_scaling_factor", default=1.0)
+
+
+_BIAS = flag("use_bias")
+_MIMO2 = Rule(
+    "mimo2",
+    (
+        norm("attn_norm"),
+        attention(BIASED),
+        _mimo2_sinks,
+        norm("ffn_norm"),
+        where(_mimo2_sparse, (experts(probs_bias=True),), (gated(),)),
+    ),
+    keys=(expert_width, _mimo2_keys),
+)
+
 RULES = {
+    "Ernie4_5ForCausalLM": Rule(
+        "ernie4_5", (norm("attn_norm"), attention(_BIAS, _BIAS), norm("ffn_norm"), gated(_BIAS)), tied=True
+    ),
+    "Ernie4_5_MoeForCausalLM": Rule(
+        "ernie4_5-moe",
+        (
+            norm("attn_norm"),
+            attention(_BIAS, _BIAS),
+            norm("ffn_norm"),
+            where(
+                _ernie_sparse,
+                (experts(probs_bias=True), shared(by_count("moe_num_shared_experts"))),
+                (gated(_BIAS),),
+            ),
+        ),
+        keys=(expert_width, _ernie_keys),
+        tied=True,
+    ),
+    "HYV3ForCausalLM": Rule(
+        "hy_v3",
+        (
+            norm("attn_norm"),
+            attention(BIASED, BIASED, qk_norm="head"),
+            norm("ffn_norm"),
+            where(by_types, (experts(probs_bias=True), shared(by_count("num_shared_experts"))), (gated(),)),
+        ),
+        keys=(expert_width, _hy3_keys),
+    ),
+    "MiMoV2FlashForCausalLM": _MIMO2,
+    "MiMoV2ForCausalLM": _MIMO2,
     "GptOssForCausalLM": Rule(
         "gpt-oss",
         (

@@ -82,3 +82,24 @@ def stored(id: str) -> dict[str, tuple[str, tuple[int, ...]]]:
             for expert in range(n_expert or 1):
                 tensors[name.replace("#", str(expert), 1)] = ("BF16", tuple(shape))
     return tensors
+
+
+@cache
+def _more() -> dict[str, dict[str, Any]]:
+    records: dict[str, dict[str, Any]] = json.loads(gzip.decompress(FILE.with_name("more.json.gz").read_bytes()))
+    return records
+
+
+def more_counted() -> tuple[str, ...]:
+    """Repositories whose parameters are published, or counted by transformers."""
+    return tuple(repo for repo, record in _more().items() if "parameters" in record)
+
+
+def more_converted() -> tuple[str, ...]:
+    """Repositories whose config llama.cpp's converter made a header of."""
+    return tuple(repo for repo, record in _more().items() if "header" in record)
+
+
+def more(repo: str) -> dict[str, Any]:
+    """The ``config`` of a repository, with its ``parameters`` and ``header`` where they are known."""
+    return _more()[repo]

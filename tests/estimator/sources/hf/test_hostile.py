@@ -42,19 +42,19 @@ def read(config: Any) -> None:
 
 
 @given(st.sampled_from(SAMPLES), st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_fields_that_make_no_sense(sample: dict[str, Any], changes: dict[str, Any]) -> None:
     read({**sample, **changes})
 
 
 @given(st.sampled_from(SAMPLES), st.sets(st.sampled_from(NAMES), max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_fields_that_are_missing(sample: dict[str, Any], missing: set[str]) -> None:
     read({name: value for name, value in sample.items() if name not in missing})
 
 
 @given(st.sampled_from(sorted(RULES)), st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_architecture_with_any_fields(name: str, fields: dict[str, Any]) -> None:
     read({**configs.LLAMA, **fields, "architectures": [name]})
 

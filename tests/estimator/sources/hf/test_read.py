@@ -11,6 +11,8 @@ import estimator as fathom
 from estimator.errors import ModelError
 from estimator.ggml import ElementType
 from estimator.sources.catalogue import catalogue_model
+from estimator.sources.compact import unpack
+from estimator.sources.from_gguf import model_from_header
 from tests.estimator.sources.hf import configs
 
 if TYPE_CHECKING:
@@ -59,6 +61,18 @@ def test_a_flat_config_of_a_nested_class(id: str, parameters: int) -> None:
 @pytest.mark.parametrize("id", [id for id in configs.ids() if configs.parameters(id) and id not in FLAT])
 def test_parameters_are_those_that_transformers_builds(id: str) -> None:
     assert read(id).parameters == configs.parameters(id)
+
+
+@pytest.mark.parametrize("repo", configs.more_converted())
+def test_a_config_of_the_hub_reads_as_its_conversion(repo: str) -> None:
+    record = configs.more(repo)
+    assert facts(fathom.read_hf(record["config"])) == facts(model_from_header(unpack(record["header"])))
+
+
+@pytest.mark.parametrize("repo", configs.more_counted())
+def test_parameters_are_those_that_are_published(repo: str) -> None:
+    record = configs.more(repo)
+    assert fathom.read_hf(record["config"]).parameters == record["parameters"]
 
 
 def read(id: str) -> Model:

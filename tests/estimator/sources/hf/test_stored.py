@@ -352,7 +352,7 @@ TENSOR_NAMES = st.builds("{}.{}".format, st.sampled_from(sorted(tiny())).map(lam
     st.dictionaries(TENSOR_NAMES, ENTRIES | ANYTHING, max_size=4),
     st.sampled_from([{}, *({section: quantization} for _, section, quantization, _ in WAYS)]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_tensors_crash_the_reader(changes: dict[str, Any], quantization: dict[str, Any]) -> None:
     refusal = None
     try:
