@@ -48,8 +48,8 @@ def names_in_gguf(weights: Mapping[str, Weight], architecture: str, n_layer: int
     table = _table(architecture, n_layer)
     found = {}
     for name, weight in weights.items():
-        if _NOT_TEXT.search(name):
-            continue
+        if ".experts." in name or _NOT_TEXT.search(name):
+            continue  # single experts are merged
         plain = name.removeprefix("bert.").removeprefix("roberta.").replace("language_model.", "")
         plain = plain.replace("e_score_correction_bias", "e_score_correction.bias")
         mapped = table.get_name(plain, (".weight", ".bias")) or table.get_name(f"model.{plain}", (".weight", ".bias"))

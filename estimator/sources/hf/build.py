@@ -122,8 +122,8 @@ class Build:
         """What a choice comes to for this model."""
         return choice(self) if callable(choice) else choice
 
-    def add(self, name: str, *shape: int) -> None:
-        """Add a tensor by its full name.
+    def add(self, name: str, *shape: int, element_type: GGMLQuantizationType | None = None) -> None:
+        """Add a tensor by its full name, of the type that a conversion gives it if no other is said.
 
         Raises:
             ModelError: it has no elements, or more than any tensor there is.
@@ -136,8 +136,8 @@ class Build:
                 "bad-shape", f"the config's numbers give {name} the shape {shape}, which no tensor has", field=name
             )
         stays = self._always_f32 is not None and self._always_f32.search(name)
-        element_type = GGMLQuantizationType.F32 if stays else converted_type(name, len(shape))
-        self.tensors.append(Tensor(name, shape, element_type))
+        default = GGMLQuantizationType.F32 if stays else converted_type(name, len(shape))
+        self.tensors.append(Tensor(name, shape, default if element_type is None else element_type))
 
     def weight(self, il: int, name: str, *shape: int, bias: bool = False) -> None:
         """Add a weight of layer ``il``, and its bias."""

@@ -51,6 +51,14 @@ def _classic_block(width: int, n_ff: int) -> int:
 
 
 def _qwen2_vl(vision: Config, text: Config) -> int:
+    """The first Qwen2-VL: the width of the output is called ``hidden_size``."""
+    width, n_ff = vision.whole("embed_dim"), int(vision.whole("embed_dim") * vision.real("mlp_ratio", default=4.0))
+    merged = width * vision.whole("spatial_merge_size", default=2, high=64) ** 2
+    merger = 2 * width + linear(merged, merged) + linear(merged, vision.whole("hidden_size"))
+    return _patch(vision) * width + _depth(vision) * _classic_block(width, n_ff) + merger
+
+
+def _qwen25_vl(vision: Config, text: Config) -> int:
     """Qwen 2.5-VL and, with fewer heads of K, EXAONE 4.5."""
     width, n_ff, n_head = (
         vision.whole("hidden_size"),
@@ -176,6 +184,6 @@ def _muse_glimmer(vision: Config, text: Config) -> int:
 
 MUSE_GLIMMER = beside(_muse_glimmer)
 LLAVA, PIXTRAL = beside(_llava), beside(_pixtral)
-QWEN2_VL, QWEN3_VL = beside(_qwen2_vl), beside(_qwen3_vl)
+QWEN2_VL, QWEN25_VL, QWEN3_VL = beside(_qwen2_vl), beside(_qwen25_vl), beside(_qwen3_vl)
 GEMMA3, GEMMA4, GEMMA4_UNIFIED = beside(_gemma3), beside(_gemma4), beside(_gemma4_unified)
 GLM4V, KIMI, LFM2 = beside(_glm4v), beside(_kimi), beside(_lfm2)

@@ -117,7 +117,20 @@ def _model(config: Config, rule: Rule, build: Build, tensors: list[Tensor]) -> M
         tensors=tuple(tensors),
         n_bytes=0,
     )
-    return model_from_header(header)
+    try:
+        return model_from_header(header)
+    except ModelError as error:
+        raise _in_own_words(error, name, build.config) from error
+
+
+def _in_own_words(error: ModelError, architecture: str, config: Config) -> ModelError:
+    """A refusal of the header, by the config's own name of the field that it is about."""
+    key = (error.field or "").removeprefix(f"{architecture}.")
+    field = next((name for name in FIELDS.get(key, ()) if config.has(name)), None)
+    if field is None:
+        return error
+    message = error.message.replace(f"{architecture}.{key}", field).replace(key, field)
+    return ModelError(error.code, message, field=field, allowed=error.allowed)
 
 
 def _title(config: Config) -> str:

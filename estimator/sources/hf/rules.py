@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Final
 
 from estimator.errors import ModelError
 from estimator.sources.hf.config import NESTED, shown, wrong
-from estimator.sources.hf.families import bert, classic, deepseek, gemma, glm, hybrid, linear, llama, moe, more, qwen
+from estimator.sources.hf.families import (
+    bert,
+    classic,
+    compressed,
+    deepseek,
+    gemma,
+    glm,
+    hybrid,
+    linear,
+    llama,
+    moe,
+    more,
+    qwen,
+    sparse,
+)
 from estimator.suggest import nearest
 
 if TYPE_CHECKING:
@@ -18,19 +32,23 @@ if TYPE_CHECKING:
     from estimator.sources.hf.config import Config
     from estimator.sources.hf.rule import Rule
 
-RULES: Final[Mapping[str, Rule]] = {
-    **llama.RULES,
-    **qwen.RULES,
-    **gemma.RULES,
-    **deepseek.RULES,
-    **glm.RULES,
-    **hybrid.RULES,
-    **moe.RULES,
-    **linear.RULES,
-    **classic.RULES,
-    **more.RULES,
-    **bert.RULES,
-}
+FAMILIES: Final = (
+    llama,
+    qwen,
+    gemma,
+    deepseek,
+    compressed,
+    glm,
+    hybrid,
+    linear,
+    moe,
+    sparse,
+    classic,
+    more,
+    bert,
+)
+
+RULES: Final[Mapping[str, Rule]] = {name: rule for family in FAMILIES for name, rule in family.RULES.items()}
 
 ROUTED_BY_TOP: Final = ("Exaone4_5_ForConditionalGeneration", "KimiK3ForConditionalGeneration")
 """Whose text section names another architecture than theirs (conversion/base.py:2905-2911)."""

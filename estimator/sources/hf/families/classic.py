@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from estimator.sources.hf.experts import experts
 from estimator.sources.hf.families.llama import BIASED, rope_factors
-from estimator.sources.hf.keys import needed, no_head_dim, whole, window, without
+from estimator.sources.hf.keys import fixed, needed, no_head_dim, whole, window, without
 from estimator.sources.hf.parts import (
     attention,
     embedding,
@@ -31,6 +31,28 @@ LAYER_NORMED = (embedding, model_norm("output_norm", bias=True), output())
 
 def _four_times(config: Config, keys: Keys) -> None:
     keys["feed_forward_length"] = 4 * config.whole("hidden_size", "n_embd", low=1)
+
+
+def _bloom_keys(config: Config, keys: Keys) -> None:
+    """conversion/bloom.py:18-35; without ``seq_length`` the context is as long as the model is wide."""
+    n_embd = config.whole("hidden_size", "n_embed", low=1)
+    keys["embedding_length"] = n_embd
+    keys["context_length"] = config.whole("seq_length", default=n_embd, low=1)
+    keys["feed_forward_length"] = 4 * n_embd
+    keys["attention.head_count"] = keys["attention.head_count_kv"] = config.whole(
+        "n_head", "num_attention_heads", low=1
+    )
+
+
+def _mpt_keys(config: Config, keys: Keys) -> None:
+    """conversion/mpt.py:20-40; without biases, and positions by slopes."""
+    keys["context_length"] = config.whole("max_seq_len", low=1)
+    keys["embedding_length"] = n_embd = config.whole("d_model", low=1)
+    keys["feed_forward_length"] = 4 * n_embd
+    keys["attention.head_count"] = config.whole("n_heads", low=1)
+    section = config.section("attn_config")
+    if section is not None and (n_kv := section.maybe("kv_n_heads")):
+        keys["attention.head_count_kv"] = n_kv
 
 
 def _falcon_keys(config: Config, keys: Keys) -> None:
@@ -58,6 +80,26 @@ _STABLE = flag("use_qkv_bias")
 _BIAS = flag("use_bias", default=True)
 
 RULES = {
+    "BloomForCausalLM": Rule(
+        "bloom",
+        (norm("attn_norm", bias=True), attention(True, True, fused=True), norm("ffn_norm", bias=True), plain(True)),
+        keys=(no_head_dim, _bloom_keys),
+        around=(*LAYER_NORMED, model_norm("token_embd_norm", bias=True)),
+        tied=True,
+    ),
+    "GPTBigCodeForCausalLM": Rule(
+        "starcoder",
+        (norm("attn_norm", bias=True), attention(True, True, fused=True), norm("ffn_norm", bias=True), plain(True)),
+        keys=(no_head_dim, whole("context_length", "n_positions"), _four_times, fixed("attention.head_count_kv", 1)),
+        around=(embedding, learned_positions, model_norm("output_norm", bias=True), output()),
+        tied=True,
+    ),
+    "MPTForCausalLM": Rule(
+        "mpt",
+        (norm("attn_norm"), attention(fused=True), norm("ffn_norm"), plain()),
+        keys=(no_head_dim, _mpt_keys),
+        tied=True,
+    ),
     "FalconForCausalLM": Rule(
         "falcon",
         (

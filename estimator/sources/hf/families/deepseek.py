@@ -40,13 +40,13 @@ def latent_keys(config: Config, keys: Keys) -> None:
         keys.pop("expert_weights_norm", None)
 
 
-def _indexer_keys(config: Config, keys: Keys) -> None:
+def indexer_keys(config: Config, keys: Keys) -> None:
     keys["attention.indexer.head_count"] = config.whole("index_n_heads")
     keys["attention.indexer.key_length"] = config.whole("index_head_dim")
     keys["attention.indexer.top_k"] = config.whole("index_topk")
 
 
-def _indexer_types(config: Config, keys: Keys) -> None:
+def indexer_types(config: Config, keys: Keys) -> None:
     if (types := config.items("indexer_types", config.n_layer)) is not None:
         keys["attention.indexer.types"] = tuple(item == "full" for item in types)
 
@@ -58,12 +58,12 @@ def _corrects_bias(build: Build) -> bool:
 
 SHARED = by_count("n_shared_experts", "num_shared_experts")
 _MOE = where(behind_dense, (experts(probs_bias=_corrects_bias), shared(SHARED)), (gated(),))
-_ALL_CORRECTED = where(behind_dense, (experts(probs_bias=True), shared(SHARED)), (gated(),))
+ALL_CORRECTED = where(behind_dense, (experts(probs_bias=True), shared(SHARED)), (gated(),))
 _LATENT = (norm("attn_norm"), latent(bias=flag("attention_bias")), norm("ffn_norm"))
-_INDEXED = (norm("attn_norm"), latent(bias=flag("attention_bias")), indexer, norm("ffn_norm"))
+INDEXED_LATENT = (norm("attn_norm"), latent(bias=flag("attention_bias")), indexer, norm("ffn_norm"))
 
 _V3_DEFAULTS = {"norm_topk_prob": True, "routed_scaling_factor": 2.5, "n_group": 8, "topk_group": 4}
-_V3 = Rule("deepseek2", (*_LATENT, _ALL_CORRECTED), keys=(latent_keys,), defaults=_V3_DEFAULTS)
+_V3 = Rule("deepseek2", (*_LATENT, ALL_CORRECTED), keys=(latent_keys,), defaults=_V3_DEFAULTS)
 
 
 def _is_mistral4(build: Build, il: int) -> bool:
@@ -115,18 +115,21 @@ RULES = {
     "KimiK25ForConditionalGeneration": replace(_V3, beside=(encoders.KIMI,)),
     "KimiVLForConditionalGeneration": _V3,
     "DeepseekV32ForCausalLM": Rule(
-        "deepseek32", (*_INDEXED, _ALL_CORRECTED), keys=(latent_keys, _indexer_keys), defaults={"norm_topk_prob": True}
+        "deepseek32",
+        (*INDEXED_LATENT, ALL_CORRECTED),
+        keys=(latent_keys, indexer_keys),
+        defaults={"norm_topk_prob": True},
     ),
     "Glm4MoeLiteForCausalLM": Rule(
         "deepseek2",
-        (*_LATENT, _ALL_CORRECTED),
+        (*_LATENT, ALL_CORRECTED),
         keys=(latent_keys,),
         defaults={"n_group": 1, "topk_group": 1, "norm_topk_prob": True},
     ),
     "GlmMoeDsaForCausalLM": Rule(
         "glm-dsa",
-        (*_INDEXED, _ALL_CORRECTED),
-        keys=(latent_keys, _indexer_keys, _indexer_types),
+        (*INDEXED_LATENT, ALL_CORRECTED),
+        keys=(latent_keys, indexer_keys, indexer_types),
         defaults={"n_group": 1, "topk_group": 1, "norm_topk_prob": True},
     ),
     "YoutuForCausalLM": Rule("deepseek2", (*_LATENT, _MOE), keys=(latent_keys,), tied=True, drops_tied_output=True),

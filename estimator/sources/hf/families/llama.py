@@ -167,7 +167,7 @@ RULES = {
         "cohere2", (norm("attn_norm"), attention(BIASED, BIASED), gated()), keys=(window(default=4096),), tied=True
     ),
     "Exaone4ForCausalLM": _EXAONE4,
-    "Exaone4_5_ForConditionalGeneration": replace(_EXAONE4, beside=(encoders.QWEN2_VL,)),
+    "Exaone4_5_ForConditionalGeneration": replace(_EXAONE4, beside=(encoders.QWEN25_VL,)),
     "ExaoneForCausalLM": Rule("exaone", (norm("attn_norm"), attention(), norm("ffn_norm"), gated()), around=WITH_FREQS),
     "GraniteForCausalLM": Rule("granite", DENSE, keys=GRANITE_KEYS[:2], around=WITH_FREQS),
     "GraniteMoeForCausalLM": Rule("granitemoe", GRANITE_MOE, keys=GRANITE_KEYS, around=WITH_FREQS),

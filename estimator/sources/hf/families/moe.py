@@ -107,6 +107,44 @@ def _hy3_keys(config: Config, keys: Keys) -> None:
     keys["expert_weights_scale"] = config.real("router_scaling_factor", default=1.0)
 
 
+def _minimax3_keys(config: Config, keys: Keys) -> None:
+    """Numbers of the indexer in a section of its own (conversion/minimax.py, MiniMaxM3Model)."""
+    section = config.section("sparse_attention_config")
+    pattern = config.wholes("moe_layer_freq", config.n_layer)
+    if section is None or pattern is None:
+        raise missing("moe_layer_freq" if pattern is None else "sparse_attention_config")
+    keys["expert_shared_count"] = config.whole("n_shared_experts", high=MAX_EXPERTS)
+    keys["expert_weights_scale"] = config.real("routed_scaling_factor")
+    keys["expert_weights_norm"] = True
+    keys["leading_dense_block_count"] = next((il for il, kind in enumerate(pattern) if kind), len(pattern))
+    names = {"head_count": "num_index_heads", "key_length": "index_dim", "top_k": "topk_blocks"}
+    for key, name in {**names, "block_size": "block_size", "local_blocks": "local_block"}.items():
+        keys[f"attention.indexer.{key}"] = section.whole(f"sparse_{name}")
+
+
+def _minimax3_indexer(build: Build, il: int) -> None:
+    n_head, head = build.key("attention.indexer.head_count"), build.key("attention.indexer.key_length")
+    build.weight(il, "indexer.q_proj", build.n_embd, n_head * head)
+    build.weight(il, "indexer.k_proj", build.n_embd, head)
+    build.weight(il, "indexer.q_norm", head)
+    build.weight(il, "indexer.k_norm", head)
+
+
+_MINIMAX_M3 = Rule(
+    "minimax-m3",
+    (
+        norm("attn_norm"),
+        attention(qk_norm="head"),
+        norm("ffn_norm"),
+        where(
+            behind_dense,
+            (experts(probs_bias=True), shared(by_count("n_shared_experts")), _minimax3_indexer),
+            (gated(),),
+        ),
+    ),
+    keys=(needed("expert_feed_forward_length", "intermediate_size"), _minimax3_keys),
+    always_f32=r"\.indexer\.",
+)
 _BIAS = flag("use_bias")
 _MIMO2 = Rule(
     "mimo2",
@@ -149,6 +187,8 @@ RULES = {
         ),
         keys=(expert_width, _hy3_keys),
     ),
+    "MiniMaxM3SparseForCausalLM": _MINIMAX_M3,
+    "MiniMaxM3SparseForConditionalGeneration": _MINIMAX_M3,
     "MiMoV2FlashForCausalLM": _MIMO2,
     "MiMoV2ForCausalLM": _MIMO2,
     "GptOssForCausalLM": Rule(
@@ -172,6 +212,17 @@ RULES = {
             shared(_hunyuan_shared),
         ),
         keys=(_hunyuan_moe_keys,),
+        drops_tied_output=True,
+    ),
+    "HunYuanVLForConditionalGeneration": Rule(
+        "hunyuan_vl",
+        (
+            norm("attn_norm"),
+            attention(BIASED, BIASED, qk_norm="head", qk_norm_if=flag("use_qk_norm", default=True)),
+            norm("ffn_norm"),
+            gated(),
+        ),
+        keys=(_hunyuan_dense_keys,),
         drops_tied_output=True,
     ),
     "HunYuanDenseV1ForCausalLM": Rule(

@@ -109,5 +109,15 @@ RULES = {
         keys=(window(), window_layers),
         beside=(encoders.MUSE_GLIMMER,),
     ),
+    "PaddleOCRVLForConditionalGeneration": Rule(
+        "paddleocr",
+        (
+            norm("attn_norm"),
+            attention(flag("use_bias"), flag("use_bias")),
+            norm("ffn_norm"),
+            gated(flag("use_bias")),
+        ),
+    ),
+    "XverseForCausalLM": Rule("xverse", (norm("attn_norm"), attention(), norm("ffn_norm"), gated())),
     "QWenLMHeadModel": Rule("qwen", (norm("attn_norm", "ffn_norm"), _qwen_layer)),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from estimator.sources.hf import encoders
 from estimator.sources.hf.experts import by_field, by_step, experts, shared
-from estimator.sources.hf.keys import expert_width, whole
+from estimator.sources.hf.keys import expert_width, fixed, whole
 from estimator.sources.hf.parts import attention, flag, gated, norm, where
 from estimator.sources.hf.recurrent import delta_net, is_listed
 from estimator.sources.hf.rule import Rule
@@ -54,7 +55,7 @@ _NORMS = norm("attn_norm", "post_attention_norm")
 _MOE_KEYS = (expert_width, whole("expert_shared_feed_forward_length", SHARED))
 
 _QWEN2 = Rule("qwen2", (norm("attn_norm"), attention(bias=True), norm("ffn_norm"), gated()))
-_QWEN2VL = Rule("qwen2vl", _QWEN2.layer, beside=(encoders.QWEN2_VL,))
+_QWEN2VL = Rule("qwen2vl", _QWEN2.layer, beside=(encoders.QWEN25_VL,))
 _QWEN3_LAYER = (norm("attn_norm"), attention(BIASED, BIASED, qk_norm="head"), norm("ffn_norm"), gated())
 _QWEN3MOE_LAYER = (*_QWEN3_LAYER[:3], where(by_step, (experts(),), (gated(),)))
 _QWEN35 = Rule("qwen35", (_NORMS, _MIXER, gated()), keys=(_delta_keys, _sections))
@@ -64,9 +65,10 @@ RULES = {
     "Qwen2ForCausalLM": _QWEN2,
     "Qwen2Model": _QWEN2,
     "Qwen2AudioForConditionalGeneration": _QWEN2,
-    "Qwen2VLForConditionalGeneration": _QWEN2VL,
+    "DreamModel": replace(_QWEN2, architecture="dream", keys=(fixed("attention.causal", False),)),
+    "Qwen2VLForConditionalGeneration": replace(_QWEN2VL, beside=(encoders.QWEN2_VL,)),
     "Qwen2_5_VLForConditionalGeneration": _QWEN2VL,
-    "Qwen2_5OmniModel": _QWEN2VL,
+    "Qwen2_5OmniModel": replace(_QWEN2VL, beside=()),
     "Qwen2MoeForCausalLM": Rule(
         "qwen2moe",
         (

@@ -13,6 +13,7 @@ from estimator.ggml import ElementType
 from estimator.sources.catalogue import catalogue_model
 from estimator.sources.compact import unpack
 from estimator.sources.from_gguf import model_from_header
+from estimator.sources.hf.rules import FAMILIES, RULES
 from tests.estimator.sources.hf import configs
 
 if TYPE_CHECKING:
@@ -163,6 +164,18 @@ def test_a_silly_field_is_refused_by_its_own_name(changes: dict[str, Any], code:
     assert (refused.value.code, refused.value.field) == (code, field)
     assert words in refused.value.message
     assert len(refused.value.message) < 500
+
+
+def test_a_refusal_of_the_header_names_the_field_of_the_config() -> None:
+    config = configs.config("mixtral-8x7b-v0.1") | {"num_experts_per_tok": 9}
+    with pytest.raises(ModelError) as refused:
+        fathom.read_hf(config)
+    assert refused.value.field == "num_experts_per_tok"
+    assert refused.value.message == "num_experts_per_tok is 9; it must be a whole number from 0 to 8"
+
+
+def test_no_two_rules_of_an_architecture() -> None:
+    assert sum(len(family.RULES) for family in FAMILIES) == len(RULES)
 
 
 def test_a_config_is_an_object() -> None:
