@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from huggingface_hub.errors import HfHubHTTPError
 
-import estimator
 from app.errors import RequestError
 from app.hub.bounds import BrokenReplyError
 from app.hub.headers import side_by_side
 from app.hub.packing import unpack_json
-from estimator import quantize
+from estimator import quantize, read_hf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from app.hub.client import Client
     from app.hub.listing import Listing
     from app.hub.names import Name
@@ -30,19 +27,15 @@ MAX_CONFIG: Final = 4 << 20
 MAX_TENSORS: Final = 1 << 17
 """Of all files together."""
 
-READ_HF: Callable[..., Model] | None = getattr(estimator, "read_hf", None)
-"""Makes a model of a configuration, where the estimator can."""
-
 
 def check(name: Name, listing: Listing) -> None:
     """Refuse a repository that holds no model that can be read.
 
     Raises:
-        RequestError: it has no configuration, or none is read.
+        RequestError: it has no configuration.
     """
-    if READ_HF is None or not listing.has_config:
-        lacks = "no GGUF file" if READ_HF is None else "neither a GGUF file nor a config.json"
-        message = f"model is {name.text!r}, but {name.repo} has {lacks}; name a repository that has one"
+    if not listing.has_config:
+        message = f"model is {name.text!r}, but {name.repo} has no GGUF file and no config.json; name one that has"
         raise RequestError("no-gguf", "model", message, "a repository with GGUF files, often named ...-GGUF")
 
 
@@ -78,8 +71,7 @@ def model(stored: bytes, quantization: str) -> Model:
     Raises:
         ModelError: what it is cannot be told from that.
     """
-    assert READ_HF is not None  # else check would have refused
     data = unpack_json(stored)
     given = data["safetensors"]
     tensors = given and {name: (dtype, tuple(shape)) for name, (dtype, shape) in given.items()}
-    return quantize(replace(READ_HF(data["config"], tensors), name=data["name"]), quantization)
+    return quantize(replace(read_hf(data["config"], tensors), name=data["name"]), quantization)

@@ -17,6 +17,7 @@ from estimator import read_gguf
 from estimator.sources.catalogue import catalogue_model
 from tests.app.hub.conftest import Visitor
 from tests.app.hub.headers import GIB, large, parts, small
+from tests.estimator.sources.hf import configs
 from tests.hub_server import COMMIT, TOKEN, Blob, Fault, HubServer, Repo
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
         calls.append((config, tensors))
         return catalogue_model("llama-3.2-1b-instruct", "BF16")
 
-    monkeypatch.setattr(weights, "READ_HF", read_hf)
+    monkeypatch.setattr(weights, "read_hf", read_hf)
     weights.model.cache_clear()
     return calls
 
@@ -198,6 +199,15 @@ def test_a_repository_with_safetensors(hub: HubServer, visitor: Visitor, given: 
     asked = len(hub.asked)
     visitor.answer("o/r", quant="Q4_K_M")
     assert len(hub.asked) == asked
+
+
+@pytest.mark.parametrize("id", ["qwen3-0.6b", "gemma-3-1b-it", "deepseek-v2-lite"])
+def test_a_real_configuration_answers_as_the_bundled_model(hub: HubServer, visitor: Visitor, id: str) -> None:
+    blob = Blob(json.dumps(configs.config(id)).encode(), is_large=False)
+    hub.repos["o/r"] = Repo({"config.json": blob})
+    found, bundled = visitor.answer("o/r", quant="Q4_K_M"), visitor.answer(id, quant="Q4_K_M")
+    assert found["devices"] == bundled["devices"]
+    assert found["max_context"] == bundled["max_context"]
 
 
 @pytest.mark.parametrize("files", [{}, {"model.safetensors": Blob(b"\xff" * 100)}, {"model.safetensors": Blob(b"")}])
