@@ -13,6 +13,7 @@ from app.api import model_body
 from app.errors import RequestError
 from app.query import Query
 from estimator.errors import FathomError, IncompleteHeaderError, ModelError
+from estimator.sources.companions import is_mmproj
 from estimator.sources.facts import facts_text
 from estimator.sources.from_gguf import model_from_header
 from estimator.sources.gguf import GGUFHeader, Source, read_header
@@ -52,7 +53,7 @@ def api_gguf() -> Response:
         if any(isinstance(header, IncompleteHeaderError) for header in headers):
             return _more(headers, is_form)
         whole = joined([header for header in headers if isinstance(header, GGUFHeader)])
-        return jsonify(_model_body(whole))
+        return jsonify(_projector_body(whole) if is_mmproj(whole) else _model_body(whole))
     except FathomError as error:
         raise RequestError(error.code, error.field, error.message, error.allowed) from None
 
@@ -82,15 +83,22 @@ def _more(headers: Sequence[GGUFHeader | IncompleteHeaderError], is_form: bool) 
     return reply
 
 
+def _projector_body(header: GGUFHeader) -> dict[str, Any]:
+    """What is counted beside a model: ``mmproj`` is its bytes, as the query takes them."""
+    size = sum(tensor.n_bytes for tensor in header.tensors)
+    return {"model": None, "facts": None, "mmproj": size, "links": None, "warnings": []}
+
+
 def _model_body(header: GGUFHeader) -> dict[str, Any]:
     model = {"model": model_body(model_from_header(header))}
     try:
         facts = facts_text(header)
     except ModelError as error:
-        return {**model, "facts": None, "links": None, "warnings": [{"code": error.code, "text": error.message}]}
+        warnings = [{"code": error.code, "text": error.message}]
+        return {**model, "facts": None, "mmproj": None, "links": None, "warnings": warnings}
     suffix = f"?{Query(facts=facts).canonical()}"
     links = {
         "page": url_for("pages.index", _external=True) + suffix,
         "estimate": url_for("api.api_estimate", _external=True) + suffix,
     }
-    return {**model, "facts": facts, "links": links, "warnings": []}
+    return {**model, "facts": facts, "mmproj": None, "links": links, "warnings": []}

@@ -116,7 +116,8 @@ def _gguf() -> dict[str, Any]:
 def _file_schema() -> Schema:
     facts = {"type": ["string", "null"], "description": "null where no link can carry them: warnings say why"}
     properties: dict[str, Schema] = {
-        "model": {"type": "object"},
+        "model": {"type": ["object", "null"]},
+        "mmproj": {"type": ["integer", "null"], "description": "bytes, where the file is a projector and no model"},
         "facts": {**facts, "maxLength": MAX_FACTS},
         "links": {"type": ["object", "null"]},
         "warnings": {"type": "array", "items": {"type": "object"}},

@@ -28,11 +28,16 @@ def read_mmproj(source: Source) -> Projector:
         ModelError: it is no GGUF file, or not that of a projector.
     """
     header = read_header(source)
-    architecture = header.metadata.get(Keys.General.ARCHITECTURE)
-    if architecture != CLIP:
+    if not is_mmproj(header):
+        architecture = header.metadata.get(Keys.General.ARCHITECTURE)
         message = f"this is no projector: its architecture is {str(architecture)[:60]}, not {CLIP}"
         raise ModelError("not-a-projector", message, field="mmproj")
     return Projector(_name(header), header.tensors)
+
+
+def is_mmproj(header: GGUFHeader) -> bool:
+    """Whether a header is that of a projector."""
+    return header.metadata.get(Keys.General.ARCHITECTURE) == CLIP
 
 
 def read_lora(source: Source) -> Adapter:

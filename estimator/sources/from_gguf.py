@@ -43,6 +43,8 @@ def model_from_header(header: GGUFHeader) -> Model:
     name = header.metadata.get("general.architecture")
     if not isinstance(name, str):
         raise ModelError("missing-key", "the header has no general.architecture", field="general.architecture")
+    if header.metadata.get("general.type") == "adapter":
+        raise ModelError("not-a-model", "this is an adapter for a model, not a model", field="general.type")
     rules = architecture(name)
     hparams = HParams(header, name)
     _check_names(header, hparams.n_layer_all)

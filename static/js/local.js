@@ -52,8 +52,8 @@ function showError(message) {
   else input.removeAttribute("aria-invalid");
 }
 
-// Calls onFacts with the text of a model's facts whenever files have become one.
-export function watchFiles(form, onFacts) {
+// Calls onModel with the facts of a model whenever files have become one, onProjector with the bytes of a projector.
+export function watchFiles(form, { onModel, onProjector }) {
   let pending = new AbortController();
 
   async function take(files) {
@@ -63,8 +63,9 @@ export function watchFiles(form, onFacts) {
     showError("");
     try {
       const answer = await describe(control().input.dataset.reader, [...files], { signal, onProgress: showProgress });
-      if (!answer.facts) throw new Refusal(answer.warnings.map((warning) => warning.text).join("; "));
-      await onFacts(answer.facts);
+      if (answer.mmproj !== null) await onProjector(answer.mmproj);
+      else if (answer.facts) await onModel(answer.facts);
+      else throw new Refusal(answer.warnings.map((warning) => warning.text).join("; "));
       showError("");
     } catch (error) {
       if (error.name === "AbortError") return;

@@ -20,11 +20,11 @@ function address() {
   return `${form.action}?${state}`;
 }
 
-// The state with another model, which is in its facts.
-function addressWith(facts) {
+// The state with one field changed and others left out.
+function addressWith(name, value, without = []) {
   const url = new URL(address());
-  for (const name of ["model", "quant"]) url.searchParams.delete(name);
-  url.searchParams.set("facts", facts);
+  for (const other of without) url.searchParams.delete(other);
+  url.searchParams.set(name, value);
   return url.href;
 }
 
@@ -107,4 +107,7 @@ form.addEventListener("submit", (event) => {
   changed(0);
 });
 watchCopyButtons(document);
-watchFiles(form, (facts) => load(addressWith(facts), { record: true }));
+watchFiles(form, {
+  onModel: (facts) => load(addressWith("facts", facts, ["model", "quant"]), { record: true }),
+  onProjector: (size) => load(addressWith("mmproj", size), { record: true }),
+});

@@ -49,7 +49,7 @@ def test_a_header_gives_its_model_and_a_link(client: FlaskClient, path: Path) ->
     model = fathom.read_gguf(path)
     answer = body(client.post(URL, data=path.read_bytes()))
     assert answer["facts"] == facts_text(read_header(path))
-    assert answer["warnings"] == []
+    assert (answer["warnings"], answer["mmproj"]) == ([], None)
     facts = answer["model"]
     assert facts["architecture"] == model.architecture == path.stem.partition("-")[0].replace("gpt", "gpt-oss")
     assert facts["parameters"] == model.parameters > 0
@@ -145,3 +145,15 @@ def test_a_model_that_no_link_can_carry_is_answered_without_one(client: FlaskCli
     assert (answer["facts"], answer["links"]) == (None, None)
     assert [warning["code"] for warning in answer["warnings"]] == ["no-facts"]
     assert "no link can carry this model" in answer["warnings"][0]["text"]
+
+
+def test_a_projector_is_answered_with_its_bytes(client: FlaskClient) -> None:
+    projector = LE.header([LE.text("general.architecture", "clip")], [LE.tensor("mm.0.weight", (64, 10))])
+    answer = body(client.post(URL, data=projector))
+    assert answer == {"model": None, "facts": None, "mmproj": 2560, "links": None, "warnings": []}
+
+
+def test_an_adapter_is_no_model(client: FlaskClient) -> None:
+    pairs = [LE.text("general.architecture", "llama"), LE.text("general.type", "adapter")]
+    error = body(client.post(URL, data=LE.header(pairs)), 400)["error"]
+    assert (error["code"], error["message"]) == ("not-a-model", "this is an adapter for a model, not a model")

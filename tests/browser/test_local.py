@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_page import chart, fields
-from tests.estimator.sources.gguf_bytes import split_up
+from tests.estimator.sources.gguf_bytes import LE, split_up
 
 if TYPE_CHECKING:
     from playwright.sync_api import FilePayload, Page
@@ -110,6 +110,15 @@ def test_progress_is_shown_while_the_header_is_read(visit: Visit) -> None:
     opened(page)
     assert held == [True]
     assert page.locator(".reading").is_hidden()
+
+
+def test_a_projector_is_counted_beside_the_model(visit: Visit) -> None:
+    page = visit.open("/?model=gemma-3-12b-it")
+    projector = LE.header([LE.text("general.architecture", "clip")], [LE.tensor("mm.0.weight", (1024, 2048))])
+    page.get_by_label(PICK).set_input_files(payload(projector))
+    page.wait_for_url("**/?model=gemma-3-12b-it&mmproj=8388608")
+    expect(page.locator("#mmproj")).to_have_value("8388608")
+    expect(page.locator(".subject")).to_contain_text("projector")
 
 
 def test_all_files_of_a_split_model(visit: Visit) -> None:
