@@ -25,10 +25,12 @@ from estimator.companions import MAX_ADAPTERS
 from estimator.ggml import ElementType
 from estimator.model import Tensor
 from estimator.sources.catalogue import catalogue_model
+from estimator.sources.from_gguf import model_from_header
+from estimator.sources.gguf import GGUFHeader
 from tests.estimator import truth
 
 if TYPE_CHECKING:
-    from estimator import Estimate, Line
+    from estimator import Estimate, Line, Model
 
 MIB = 2**20
 T = ElementType
@@ -217,6 +219,55 @@ def test_an_adapter_of_experts_counts_those_that_are_used() -> None:
     weights, compute = lines(estimate(model, SETTINGS, [GENERIC], Companions(adapters=(adapter,))), "LoRA")
     assert weights.bytes == 128 * 4 * (2048 + 768) * 2
     assert compute.bytes == (8 * 768 + 4) * 512 * 4
+
+
+def two_layers() -> Model:
+    """A llama of two layers, 1024 wide, with f16 matrices."""
+    shapes = {
+        **dict.fromkeys(("attn_q", "attn_output"), (1024, 1024)),
+        **dict.fromkeys(("attn_k", "attn_v"), (1024, 256)),
+        **dict.fromkeys(("ffn_gate", "ffn_up"), (1024, 4096)),
+        "ffn_down": (4096, 1024),
+    }
+    tensors = [
+        Tensor("token_embd.weight", (1024, 1000), T.F16),
+        Tensor("output.weight", (1024, 1000), T.F16),
+        Tensor("output_norm.weight", (1024,), T.F32),
+        *(Tensor(f"blk.{il}.{name}.weight", shape, T.F16) for il in range(2) for name, shape in shapes.items()),
+        *(Tensor(f"blk.{il}.{name}_norm.weight", (1024,), T.F32) for il in range(2) for name in ("attn", "ffn")),
+    ]
+    facts = {"block_count": 2, "context_length": 8192, "embedding_length": 1024, "feed_forward_length": 4096}
+    heads = {"attention.head_count": 16, "attention.head_count_kv": 4}
+    metadata = {f"llama.{name}": value for name, value in {**facts, **heads}.items()}
+    header = GGUFHeader(3, True, 32, {"general.architecture": "llama", **metadata}, {}, tuple(tensors), 0)
+    return model_from_header(header)
+
+
+@pytest.mark.parametrize(
+    ("n_gpu_layers", "names", "rank", "measured", "grown"),
+    [
+        (3, ["attn_q"], 16, {"generic": 131_072}, 0),
+        (3, ["ffn_down"], 16, {"generic": 327_680}, 0),
+        (2, ["attn_q"], 16, {"generic": 65_536, "host": 65_536}, 32_768),
+        (2, ["ffn_down"], 16, {"generic": 163_840, "host": 163_840}, 4_390_912),
+        (2, ["ffn_up", "ffn_down"], 256, {"generic": 5_242_880, "host": 5_242_880}, 7_340_032),
+        (1, ["ffn_down"], 16, {"host": 327_680}, 229_632),
+        (0, ["ffn_down"], 16, {"host": 327_680}, 0),
+    ],
+)
+def test_adapters_as_llama_cpp_loads_them(
+    n_gpu_layers: int, names: list[str], rank: int, measured: dict[str, int], grown: int
+) -> None:
+    """Measured with an adapter of that rank: its buffers, and by how much the device's compute buffer grew."""
+    model = two_layers()
+    shapes = {tensor.name: tensor.shape for tensor in model.tensors}
+    adapted = [f"blk.{il}.{name}.weight" for il in range(2) for name in names]
+    adapter = lora(*((name, (shapes[name][0], rank), (rank, shapes[name][1])) for name in adapted))
+    how = Settings(n_ctx=4096, n_gpu_layers=n_gpu_layers)
+    found = lines(estimate(model, how, [GENERIC], Companions(adapters=(adapter,))), "LoRA")
+    assert {line.device: line.bytes for line in found if line.kind == "weights"} == measured
+    margin = sum(line.bytes for line in found if (line.device, line.kind) == ("generic", "compute"))
+    assert grown <= margin < 80 * MIB
 
 
 @pytest.mark.parametrize(
