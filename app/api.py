@@ -141,7 +141,7 @@ def _estimate_body(query: Query, loaded: Loaded, used: Sequence[Device], now: Es
         "fits": now.fits,
         "max_context": deepest,
         "lines": [asdict(line) for line in now.lines],
-        "warnings": [warning._asdict() for warning in (*now.warnings, *(source.warnings if source else ()))],
+        "warnings": [warning._asdict() for warning in (*now.warnings, *loaded.warnings)],
         "accuracy": measured._asdict() if measured else None,
         "links": {"page": page + suffix, "self": own + suffix},
     }

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from app.errors import RequestError, shown
 from estimator.companions import Companions, Draft, Projector, of_draft
 from estimator.errors import ModelError, SettingsError
-from estimator.sources.catalogue import QUANTIZATIONS, catalogue_model
+from estimator.sources.catalogue import catalogue_model
+from estimator.sources.quantize import FILE_TYPES
 
 if TYPE_CHECKING:
     from estimator import Model
@@ -28,9 +29,9 @@ def parse_draft(text: str) -> str:
     """``ID`` or ``ID:QUANT`` in its one form: without the default quantization."""
     id, _, quant = text.partition(":")
     name = quant.upper() or DRAFT_QUANT
-    if name not in QUANTIZATIONS:
-        message = f"draft is {shown(text)}; behind the colon stands one of {', '.join(QUANTIZATIONS)}"
-        raise RequestError("unknown-quantization", "draft", message, QUANTIZATIONS)
+    if name not in FILE_TYPES:
+        message = f"draft is {shown(text)}; behind the colon stands one of {', '.join(FILE_TYPES)}"
+        raise RequestError("unknown-quantization", "draft", message, FILE_TYPES)
     return id.lower() if name == DRAFT_QUANT else f"{id.lower()}:{name}"
 
 

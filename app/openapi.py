@@ -10,8 +10,8 @@ from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
 from estimator.lines import KINDS
-from estimator.sources.catalogue import QUANTIZATIONS
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
+from estimator.sources.quantize import FILE_TYPES
 from estimator.sources.split import MAX_SHARDS
 
 Schema = dict[str, Any]
@@ -27,7 +27,7 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     ),
     "quant": (
         "Quantization of the weights; of a repository with GGUF files, which of them, or the nearest in size.",
-        {"type": "string", "enum": list(QUANTIZATIONS)},
+        {"type": "string", "enum": list(FILE_TYPES)},
     ),
     "facts": (
         "All of a model that is not bundled, in place of model and quant: what /api/v1/gguf answers.",

@@ -18,6 +18,7 @@ from estimator.accuracy import PLACEMENTS, bands, total
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS, entries
+from estimator.sources.quantize import FILE_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +57,7 @@ class Form:
     models: tuple[Group, ...]
     devices: tuple[Group, ...]
     quantizations: tuple[str, ...]
+    rare_quantizations: tuple[str, ...]
     cache_types: tuple[str, ...]
     contexts: tuple[int, ...]
     ubatches: tuple[int, ...]
@@ -164,6 +166,7 @@ def _form(typed: Mapping[str, Sequence[str]]) -> Form:
         models=_model_groups(),
         devices=_device_groups(),
         quantizations=QUANTIZATIONS,
+        rare_quantizations=tuple(name for name in FILE_TYPES if name not in QUANTIZATIONS),
         cache_types=CACHE_TYPES,
         contexts=CONTEXTS,
         ubatches=UBATCHES,

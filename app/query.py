@@ -12,17 +12,20 @@ from app import hub
 from app.beside import companions, parse_draft, parse_size
 from app.errors import RequestError, shown
 from estimator import Device, Settings, device, with_wired_limit
+from estimator.cautions import Caution
 from estimator.engines.llama_cpp import PROGRAMS, Program, kept_on_cpu, program
 from estimator.errors import FathomError
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
-from estimator.sources.catalogue import QUANTIZATIONS, catalogue_model
+from estimator.sources.catalogue import catalogue_model, full_precision
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.facts import checked_facts
 from estimator.sources.hparams import MAX_LAYERS
+from estimator.sources.ollama import is_library_name, names_of, served
+from estimator.sources.quantize import FILE_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from estimator import Companions, Model
 
@@ -46,10 +49,15 @@ FIELD_OF: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model, and where on the Hub it was read; None for a bundled one."""
+    """A model, where on the Hub it was read (None for others), and what to know about that.
+
+    ``full`` is the model in full precision, None where only this quantization of it is at hand.
+    """
 
     model: Model
-    source: hub.Source | None
+    source: hub.Source | None = None
+    warnings: tuple[Caution, ...] = ()
+    full: Model | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +102,13 @@ class Query:
             RequestError: it, or its quantization, is not known, or it cannot be read.
         """
         if self.facts:
-            return Loaded(linked_model(self.facts)[0], None)
+            return Loaded(linked_model(self.facts)[0])
         if hub.is_name(self.model):
             found = hub.find(self.model, self.quant)
-            return Loaded(found.model, found.source)
+            return Loaded(found.model, found.source, found.source.warnings, found.full)
         try:
-            return Loaded(catalogue_model(self.model, self.quant), None)
+            model = catalogue_model(self.model, self.quant)
+            return Loaded(model, None, tuple(_of_library(self.model, self.quant)), full_precision(self.model))
         except FathomError as error:
             raise as_bad_request(error) from None
 
@@ -194,6 +203,7 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
         elif present:
             state[name] = _PARSERS[name](present[0])
     _check_one_model(state)
+    _take_library_name(state)
     return Query(**state)
 
 
@@ -208,6 +218,25 @@ def _check_one_model(state: Mapping[str, Any]) -> None:
     if "facts" in state and (beside := [name for name in ("model", "quant") if name in state]):
         message = f"{beside[0]} stands beside facts, which tell all of a model"
         raise RequestError("excluded", beside[0], message, "either facts, or model and quant")
+
+
+def _take_library_name(state: dict[str, Any]) -> None:
+    """Put the bundled model, and the quantization that Ollama serves it in, in place of a name of Ollama's library."""
+    if is_library_name(state.get("model", "")):
+        try:
+            found = served(state["model"])
+        except FathomError as error:
+            raise as_bad_request(error) from None
+        state["model"] = found.id
+        state.setdefault("quant", found.file_type)
+
+
+def _of_library(id: str, file_type: str) -> Iterator[Caution]:
+    """Where Ollama serves this model as another file than the one that is estimated."""
+    for name, found in names_of(id, file_type):
+        if found.differs_from(catalogue_model(id, file_type).weights_bytes):
+            text = f"Ollama's {name} is {found.published_gb:g} GB, another file than the one that is estimated here."
+            yield Caution("ollama-file-differs", text)
 
 
 linked_model = lru_cache(maxsize=32)(checked_facts)
@@ -311,9 +340,9 @@ def _model(text: str) -> str:
 
 def _quantization(text: str) -> str:
     name = text.upper()
-    if name not in QUANTIZATIONS:
-        message = f"quant is {shown(text)}; it must be one of {', '.join(QUANTIZATIONS)}"
-        raise RequestError("unknown-quantization", "quant", message, QUANTIZATIONS)
+    if name not in FILE_TYPES:
+        message = f"quant is {shown(text)}; it must be one of {', '.join(FILE_TYPES)}"
+        raise RequestError("unknown-quantization", "quant", message, FILE_TYPES)
     return name
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from app import figures, text
+from app.ladder import Rung, ladder
 from app.query import Query, as_bad_request, checked
 from estimator import Estimate, Point, curve, estimate, max_context
 from estimator.accuracy import PLACEMENTS, band, placement
@@ -89,9 +90,11 @@ class Result:
     verdict: Verdict
     rows: list[Row]
     alternatives: list[Alternative]
+    ladder: list[Rung]
     figure: dict[str, Any]
     types_figure: dict[str, Any] | None
     accuracy: str
+    cautions: tuple[Caution, ...] = ()
     source: Source | None = None
     quantization: str = ""
     files: tuple[RepoRow, ...] = ()
@@ -112,7 +115,7 @@ class Result:
 
     @property
     def warnings(self) -> Sequence[Caution]:
-        return [*self.estimate.warnings, *(self.source.warnings if self.source else ())]
+        return [*self.estimate.warnings, *self.cautions]
 
 
 def answer(query: Query) -> Result:
@@ -122,7 +125,7 @@ def answer(query: Query) -> Result:
         RequestError: the state cannot be: with the query's own name of the field.
     """
     loaded = query.load()
-    result = _answer(query, loaded.model)
+    result = replace(_answer(query, loaded.model, loaded.full), cautions=loaded.warnings)
     source = loaded.source
     if source is None:
         return result
@@ -146,7 +149,7 @@ def _files(query: Query, source: Source) -> tuple[RepoRow, ...]:
 
 
 @lru_cache(maxsize=512)
-def _answer(query: Query, model: Model) -> Result:
+def _answer(query: Query, model: Model, full: Model | None) -> Result:
     asked = checked(query, model)
     devices = asked.devices
     try:
@@ -176,6 +179,7 @@ def _answer(query: Query, model: Model) -> Result:
         verdict=_verdict(model, names, now if deepest else points[0].estimate, deepest),
         rows=_rows(asked, now, deepest),
         alternatives=alternatives,
+        ladder=ladder(query, full, asked) if full else [],
         figure=figure,
         types_figure=types_figure,
         accuracy=_accuracy(asked),

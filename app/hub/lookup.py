@@ -17,7 +17,7 @@ from app.hub.listing import Listing, RepoFile, choose, listing_of
 from app.hub.packing import FORMAT, pack_header, pack_json, unpack_header, unpack_json
 from app.hub.refusals import FAILURES, busy, is_outage, refusal, still, wants_pause
 from app.hub.source import Source
-from estimator import ModelError
+from estimator import ModelError, quantize
 from estimator.sources.from_gguf import model_from_header
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ PAUSE: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A model and where it was read."""
+    """A model and where it was read; ``full`` is what it is quantized from, None for a GGUF file."""
 
     model: Model
     source: Source
+    full: Model | None = None
 
 
 class Hub:
@@ -77,8 +78,9 @@ class Hub:
     def _find(self, name: Name, quantization: str) -> Found:
         listing, stale = self._listing(name)
         if not listing.entries and not name.path:
-            model = self._from_weights(name, listing, quantization)
-            return Found(model, Source(name, quantization, None, listing, stale))
+            full = self._from_weights(name, listing)
+            model = _as_request(name, _quantized, full, quantization)
+            return Found(model, Source(name, quantization, None, listing, stale), full)
         entry = choose(listing, name, quantization)
         stored = self._kept(
             self._key("header", name.repo, *(_identity(listing, file) for file in entry.files)),
@@ -91,14 +93,14 @@ class Hub:
         )
         return Found(_as_request(name, _model, stored), Source(name, quantization, entry, listing, stale))
 
-    def _from_weights(self, name: Name, listing: Listing, quantization: str) -> Model:
+    def _from_weights(self, name: Name, listing: Listing) -> Model:
         weights.check(name, listing)
         stored = self._kept(
             self._key("weights", name.repo, listing.commit),
             name,
             lambda: pack_json(weights.fetch(self._client, listing)),
         )
-        return _as_request(name, weights.model, stored, quantization)
+        return _as_request(name, weights.full_model, stored)
 
     def _listing(self, name: Name) -> tuple[Listing, float | None]:
         """The files of a repository, and how old that is if the Hub does not answer."""
@@ -175,6 +177,12 @@ def _identity(listing: Listing, file: RepoFile) -> str:
 def _model(stored: bytes) -> Model:
     """One object for each model, which other caches go by."""
     return model_from_header(unpack_header(stored))
+
+
+@lru_cache(maxsize=64)
+def _quantized(full: Model, quantization: str) -> Model:
+    """One object for each, as above."""
+    return quantize(full, quantization)
 
 
 def _as_request(name: Name, make: Callable[..., Model], *arguments: Any) -> Model:

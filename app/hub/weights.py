@@ -13,7 +13,7 @@ from app.errors import RequestError
 from app.hub.bounds import BrokenReplyError
 from app.hub.headers import side_by_side
 from app.hub.packing import unpack_json
-from estimator import quantize, read_hf
+from estimator import read_hf
 
 if TYPE_CHECKING:
     from app.hub.client import Client
@@ -65,8 +65,8 @@ def _tensors(client: Client, listing: Listing) -> dict[str, tuple[str, tuple[int
 
 
 @lru_cache(maxsize=64)
-def model(stored: bytes, quantization: str) -> Model:
-    """The model of what ``fetch`` found, at a quantization.
+def full_model(stored: bytes) -> Model:
+    """The model of what ``fetch`` found, as the GGUF in full precision that it converts to.
 
     Raises:
         ModelError: what it is cannot be told from that.
@@ -74,4 +74,4 @@ def model(stored: bytes, quantization: str) -> Model:
     data = unpack_json(stored)
     given = data["safetensors"]
     tensors = given and {name: (dtype, tuple(shape)) for name, (dtype, shape) in given.items()}
-    return quantize(replace(read_hf(data["config"], tensors), name=data["name"]), quantization)
+    return replace(read_hf(data["config"], tensors), name=data["name"])

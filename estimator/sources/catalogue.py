@@ -36,7 +36,8 @@ QUANTIZATIONS: Final = (
     "Q2_K",
     "IQ2_XXS",
 )
-"""What is offered for every bundled model: the levels whose sizes are checked against llama-quantize's for each."""
+"""What is offered first for every bundled model: the levels whose sizes are checked against llama-quantize's for each.
+``estimator.sources.quantize.FILE_TYPES`` has all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,3 +213,12 @@ def test_cache_types(client: FlaskClient) -> None:
 
 def test_healthz(client: FlaskClient) -> None:
     assert body(client.get("/healthz")) == {"status": "ok"}
+
+
+def test_a_file_that_ollama_serves_otherwise(client: FlaskClient) -> None:
+    codes = {
+        name: [warning["code"] for warning in body(client.get(f"/api/v1/estimate?model={name}"))["warnings"]]
+        for name in ("gpt-oss:20b", "llama3.1:8b")
+    }
+    assert "ollama-file-differs" in codes["gpt-oss:20b"]
+    assert "ollama-file-differs" not in codes["llama3.1:8b"]

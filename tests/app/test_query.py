@@ -21,22 +21,30 @@ from estimator import Settings, device, devices
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
-from estimator.sources.catalogue import QUANTIZATIONS
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.facts import facts_text
 from estimator.sources.gguf import read_header
 from estimator.sources.hparams import MAX_LAYERS
+from estimator.sources.ollama import is_library_name
+from estimator.sources.quantize import FILE_TYPES
 
 FACTS = facts_text(read_header(Path(__file__).parents[1] / "data" / "gguf" / "llama-dense.gguf"))
 NAMES = tuple(field.name for field in fields(Query))
 
 numbers = st.integers(0, 10**10 - 1)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=MAX_TEXT // 4).map(lambda name: name.strip().lower())
+
+
+def is_an_id(name: str) -> bool:
+    """Whether a name is taken as it stands."""
+    return bool(name) and name == name.strip().lower() and "/" not in name and not is_library_name(name)
+
+
 hub_names = st.from_regex(r"[A-Za-z0-9]{1,8}/[A-Za-z0-9]{1,8}(/[a-z0-9 ]{1,8}\.gguf)?(@[a-z0-9]{1,8})?", fullmatch=True)
 models = st.fixed_dictionaries({"facts": st.just(FACTS)}) | st.fixed_dictionaries(
     {
-        "model": names.filter(lambda name: name and name == name.strip().lower() and "/" not in name) | hub_names,
-        "quant": st.sampled_from(QUANTIZATIONS),
+        "model": names.filter(is_an_id) | hub_names,
+        "quant": st.sampled_from(FILE_TYPES),
     }
 )
 states = st.builds(
@@ -124,6 +132,10 @@ def refusal(text: str) -> RequestError:
         ("mmproj=851M", {"mmproj": 851 * 2**20}),
         ("mmproj=1.25+GiB", {"mmproj": 5 * 2**28}),
         ("mmproj=0", {}),
+        ("model=llama3.1:8b", {"model": "llama-3.1-8b-instruct", "quant": "Q4_K_M"}),
+        ("model=Llama3.2:1B", {"model": "llama-3.2-1b-instruct", "quant": "Q8_0"}),
+        ("model=llama3.2:1b&quant=q6_k", {"model": "llama-3.2-1b-instruct", "quant": "Q6_K"}),
+        ("model=qwen2.5:7b-instruct-q3_K_S", {"model": "qwen2.5-7b-instruct", "quant": "Q3_K_S"}),
     ],
 )
 def test_what_is_read(text: str, state: dict[str, Any]) -> None:
@@ -168,8 +180,9 @@ def test_empty_values_do_not_count_as_a_repetition() -> None:
         ("ncffn=1k", "out-of-range", "ncffn", "1024", "a whole number from 0 to 512"),
         ("kvo=no", "not-a-switch", "kvo", "'no'", ("on", "off")),
         ("wired=1.5", "not-a-number", "wired", "'1.5'", "a whole number such as 4096 or 4k"),
-        ("quant=q9", "unknown-quantization", "quant", "'q9'", QUANTIZATIONS),
-        ("draft=qwen3-0.6b:q9", "unknown-quantization", "draft", "'qwen3-0.6b:q9'", QUANTIZATIONS),
+        ("model=llama3.1:9b", "unknown-model", "model", "'9b'", ("llama3.1:8b", "llama3.1:70b", "llama3.1:405b")),
+        ("quant=q9", "unknown-quantization", "quant", "'q9'", FILE_TYPES),
+        ("draft=qwen3-0.6b:q9", "unknown-quantization", "draft", "'qwen3-0.6b:q9'", FILE_TYPES),
         ("mmproj=1.5", "not-a-size", "mmproj", "'1.5'", SIZE),
         ("mmproj=-1M", "not-a-size", "mmproj", "'-1M'", SIZE),
         ("mmproj=big", "not-a-size", "mmproj", "'big'", SIZE),

@@ -123,7 +123,7 @@ def test_a_limit_at_the_trained_length_is_the_full_length(
 ) -> None:
     monkeypatch.setattr(view, "max_context", lambda *_: deepest)
     query = Query(ctx=8192)
-    result = view._answer.__wrapped__(query, query.load().model)
+    result = view._answer.__wrapped__(query, query.load().model, None)
     assert result.verdict.headline == f"Fits an RTX 4090 24 GB up to {headline}"
 
 

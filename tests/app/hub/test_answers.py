@@ -182,7 +182,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
         return catalogue_model("llama-3.2-1b-instruct", "BF16")
 
     monkeypatch.setattr(weights, "read_hf", read_hf)
-    weights.model.cache_clear()
+    weights.full_model.cache_clear()
     return calls
 
 
