@@ -52,7 +52,8 @@ def names_in_gguf(weights: Mapping[str, Weight], architecture: str, n_layer: int
             continue  # single experts are merged
         plain = name.removeprefix("bert.").removeprefix("roberta.").replace("language_model.", "")
         plain = plain.replace("e_score_correction_bias", "e_score_correction.bias")
-        mapped = table.get_name(plain, (".weight", ".bias")) or table.get_name(f"model.{plain}", (".weight", ".bias"))
+        names = (f"{prefix}{plain}" for prefix in ("", "model.", "transformer."))
+        mapped = next((new for old in names if (new := table.get_name(old, (".weight", ".bias")))), None)
         if mapped is not None:
             found[mapped] = weight
     return found
@@ -96,7 +97,7 @@ def adapted(tensors: list[Tensor], stored: Mapping[str, Weight], n_layer: int) -
             if not (_OPTIONAL.search(tensor.name) and _owner(tensor.name) in stored):
                 yield tensor
             continue
-        if weight.n_elements != tensor.n_elements and not _MERGED.search(tensor.name):
+        if not _is_of(weight, tensor) and not _MERGED.search(tensor.name):
             raise ModelError(
                 "tensors-differ",
                 f"{tensor.name} has {weight.n_elements:,} elements in the checkpoint, but by the config "
@@ -109,6 +110,12 @@ def adapted(tensors: list[Tensor], stored: Mapping[str, Weight], n_layer: int) -
             yield Tensor(name, (weight.n_elements,), converted_type(name, 1))
 
 
+def _is_of(weight: Weight, tensor: Tensor) -> bool:
+    """Whether a weight has the elements of a tensor; the rows of a packed one may be padded."""
+    padded = weight.n_elements - tensor.n_elements
+    return padded == 0 or (weight.shape is None and 0 < padded <= tensor.n_elements // 16)
+
+
 def _owner(name: str) -> str:
     """The weight that a bias or a norm of Q and K goes with."""
     return f"{name.removesuffix('.bias').removesuffix('_norm.weight')}.weight"
@@ -117,7 +124,7 @@ def _owner(name: str) -> str:
 def _check_layers(stored: Mapping[str, Weight], n_layer: int) -> None:
     numbers = {int(name.split(".")[1]) for name in stored if name.startswith("blk.")}
     absent = sorted(set(range(n_layer)) - numbers)
-    if absent:
+    if numbers and absent:
         raise ModelError(
             "missing-tensor",
             f"the checkpoint has no tensors of layer {absent[0]}, and num_hidden_layers is {n_layer}: "

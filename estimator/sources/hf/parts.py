@@ -23,6 +23,10 @@ def flag(name: str, *, default: bool = False) -> Callable[[Build], bool]:
     return lambda build: build.config.flag(name, default=default)
 
 
+BIASED = flag("attention_bias")
+"""Biases of the matrices of attention, as most configs say it."""
+
+
 def norm(*names: str, bias: Choice = False) -> Part:
     """Norms as wide as the model."""
 

@@ -45,10 +45,14 @@ _BESIDE: Final = re.compile(
 )
 """Tensors that say how others are quantized."""
 
-_NO_WEIGHT: Final = re.compile(
-    r"(\.rotary_emb\.inv_freq|\.masked_bias|\.position_ids|(?<=\.attn)\.bias|\.attention\.bias)$"
-)
+_NO_WEIGHT: Final = (".rotary_emb.inv_freq", ".masked_bias", ".position_ids", ".attn.bias", ".attention.bias")
 """Buffers that older checkpoints store: masks, positions, frequencies; ``bias`` only where it is a mask."""
+
+METHODS: Final = (
+    *("fp8", "fbgemm_fp8", "modelopt", "nvfp4", "mxfp4", "compressed-tensors", "quark"),
+    *("gptq", "awq", "auto-round", "bitsandbytes", "bitnet", "mlx"),
+)
+"""Values of ``quant_method`` whose packing is known; MLX writes none."""
 
 _PACKERS: Final = frozenset({"I8", "U8", "I32", "U32"})
 """Integers that quantized numbers are packed into."""
@@ -83,6 +87,7 @@ def read_tensors(tensors: object, config: Config) -> Stored:
     known = _checked(tensors)
     n_bytes = sum(-(-BITS[dtype] * math.prod(shape) // 8) for dtype, shape in known.values())
     packing = Packing(config)
+    packing.check()
     return Stored(n_bytes, dict(_weights(known, packing)))
 
 
@@ -140,6 +145,21 @@ class Packing:
         self.is_mlx = section is not None and method is None and section.has("group_size", "mode")
         self.method = "mlx" if self.is_mlx else method
 
+    def check(self) -> None:
+        """Refuse a method whose packing is not known.
+
+        Raises:
+            ModelError: it is none of ``METHODS``.
+        """
+        if self.method is not None and self.method not in METHODS:
+            raise ModelError(
+                "unknown-quantization",
+                f"quant_method is {shown(self.method)}: how it packs weights is not known; known are "
+                f"{', '.join(METHODS)}",
+                field="quant_method",
+                allowed=METHODS,
+            )
+
     @property
     def name(self) -> str | None:
         """What people call it: the method, with the format where several share it. None without one."""
@@ -180,21 +200,20 @@ class Packing:
         how = f"quant_method is {shown(self.method)}" if self.method else "the config has no quantization_config"
         return ModelError(
             "unknown-quantization",
-            f"how the tensor {name[:100]!r} is packed is not known ({how}); known are FP8, GPTQ, AWQ, bitsandbytes, "
-            "MXFP4, NVFP4, compressed-tensors, BitNet and MLX",
+            f"how the tensor {name[:100]!r} is packed is not known ({how}); known are {', '.join(METHODS)}",
             field="quantization_config",
         )
 
 
 def _weights(tensors: Mapping[str, tuple[str, tuple[int, ...]]], packing: Packing) -> Iterator[tuple[str, Weight]]:
     for name, (dtype, shape) in tensors.items():
-        if _is_no_weight(name, shape) or _is_beside(name, tensors):
+        if not name.endswith(".weight") and (_is_no_weight(name, shape) or _is_beside(name, tensors)):
             continue
         yield _weight(name, dtype, shape, tensors, packing)
 
 
 def _is_no_weight(name: str, shape: tuple[int, ...]) -> bool:
-    return bool(_NO_WEIGHT.search(name)) and (not name.endswith(".bias") or len(shape) > 2 or not shape)
+    return name.endswith(_NO_WEIGHT) and (not name.endswith(".bias") or len(shape) > 2 or not shape)
 
 
 def _is_beside(name: str, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bool:
@@ -219,6 +238,8 @@ def _weight(
 ) -> tuple[str, Weight]:
     """The weight that a tensor holds, by the name that it has unpacked."""
     n_stored, bits = math.prod(shape), BITS[dtype]
+    if dtype not in _PACKERS:
+        return name, Weight(n_stored, shape)
     base = name.rpartition(".")[0]
     if name.endswith(".qweight") or (name.endswith(".weight_packed") and dtype == "I32"):
         return f"{base}.weight", Weight(n_stored * bits // packing.bits(name), None)
@@ -226,7 +247,7 @@ def _weight(
         return f"{base}.weight", Weight(2 * n_stored, None)
     if name.endswith("_blocks") and f"{name.removesuffix('blocks')}scales" in tensors:
         return name.removesuffix("_blocks"), Weight(2 * n_stored, None)
-    if dtype not in _PACKERS or not shape:
+    if not shape:
         return name, Weight(n_stored, shape)
     if dtype == "U32" and f"{base}.scales" in tensors:
         _, scales = tensors[f"{base}.scales"]

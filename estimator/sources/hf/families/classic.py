@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from estimator.sources.hf.experts import experts
-from estimator.sources.hf.families.llama import BIASED, rope_factors
+from estimator.sources.hf.families.llama import rope_factors
 from estimator.sources.hf.keys import fixed, needed, no_head_dim, whole, window, without
 from estimator.sources.hf.parts import (
+    BIASED,
     attention,
     embedding,
     flag,

@@ -9,7 +9,7 @@ from estimator.sources.hf import encoders
 from estimator.sources.hf.experts import behind_dense, by_count, experts, shared
 from estimator.sources.hf.families.llama import DENSE, WITH_FREQS, rope_factors
 from estimator.sources.hf.keys import expert_width, no_head_dim, rope_parameters, scaled_experts, whole
-from estimator.sources.hf.parts import attention, flag, gated, norm, where
+from estimator.sources.hf.parts import BIASED, attention, gated, norm, where
 from estimator.sources.hf.recurrent import indexer, latent
 from estimator.sources.hf.rule import AROUND, Rule
 
@@ -59,8 +59,8 @@ def _corrects_bias(build: Build) -> bool:
 SHARED = by_count("n_shared_experts", "num_shared_experts")
 _MOE = where(behind_dense, (experts(probs_bias=_corrects_bias), shared(SHARED)), (gated(),))
 ALL_CORRECTED = where(behind_dense, (experts(probs_bias=True), shared(SHARED)), (gated(),))
-_LATENT = (norm("attn_norm"), latent(bias=flag("attention_bias")), norm("ffn_norm"))
-INDEXED_LATENT = (norm("attn_norm"), latent(bias=flag("attention_bias")), indexer, norm("ffn_norm"))
+_LATENT = (norm("attn_norm"), latent(bias=BIASED), norm("ffn_norm"))
+INDEXED_LATENT = (norm("attn_norm"), latent(bias=BIASED), indexer, norm("ffn_norm"))
 
 _V3_DEFAULTS = {"norm_topk_prob": True, "routed_scaling_factor": 2.5, "n_group": 8, "topk_group": 4}
 _V3 = Rule("deepseek2", (*_LATENT, ALL_CORRECTED), keys=(latent_keys,), defaults=_V3_DEFAULTS)
@@ -95,7 +95,7 @@ RULES = {
         "deepseek",
         (
             norm("attn_norm"),
-            attention(flag("attention_bias"), flag("attention_bias")),
+            attention(BIASED, BIASED),
             norm("ffn_norm"),
             where(behind_dense, (experts(), shared(SHARED)), (gated(),)),
         ),

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from estimator.sources.hf import encoders
 from estimator.sources.hf.keys import needed, window, window_layers
-from estimator.sources.hf.parts import attention, flag, gated, norm, where
+from estimator.sources.hf.parts import BIASED, attention, gated, norm, where
 from estimator.sources.hf.rule import AROUND, Rule
 
 if TYPE_CHECKING:
     from estimator.sources.hf.build import Build, Keys
     from estimator.sources.hf.config import Config
-
-BIASED = flag("attention_bias")
 
 
 def _gemma3_window(config: Config, keys: Keys) -> None:

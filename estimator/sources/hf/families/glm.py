@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from estimator.sources.hf import encoders
 from estimator.sources.hf.experts import behind_dense, by_count, experts, shared
 from estimator.sources.hf.keys import expert_width, no_head_dim, scaled_experts, whole
-from estimator.sources.hf.parts import attention, flag, fused_gated, gated, norm, where
+from estimator.sources.hf.parts import BIASED, attention, flag, fused_gated, gated, norm, where
 from estimator.sources.hf.rule import Rule
 
 if TYPE_CHECKING:
     from estimator.sources.hf.build import Build, Keys
     from estimator.sources.hf.config import Config
-
-BIASED = flag("attention_bias")
 
 
 def _chatglm_keys(config: Config, keys: Keys) -> None:

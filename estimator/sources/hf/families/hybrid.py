@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from estimator.sources.hf import encoders
 from estimator.sources.hf.config import missing
 from estimator.sources.hf.experts import by_field, by_period, experts, shared
-from estimator.sources.hf.families.llama import BIASED, GRANITE_KEYS, GRANITE_MOE
+from estimator.sources.hf.families.llama import GRANITE_KEYS, GRANITE_MOE
 from estimator.sources.hf.keys import expert_width, needed, no_head_dim, scaled_experts
-from estimator.sources.hf.parts import attention, embedding, flag, gated, model_norm, norm, output, plain, where
+from estimator.sources.hf.parts import BIASED, attention, embedding, flag, gated, model_norm, norm, output, plain, where
 from estimator.sources.hf.recurrent import is_recurrent, mamba, mamba2, short_conv
 from estimator.sources.hf.rule import Rule
 

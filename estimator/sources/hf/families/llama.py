@@ -16,6 +16,7 @@ from estimator.sources.hf.keys import (
     window_layers,
 )
 from estimator.sources.hf.parts import (
+    BIASED,
     attention,
     embedding,
     flag,
@@ -30,9 +31,6 @@ from estimator.sources.hf.rule import AROUND, Rule
 if TYPE_CHECKING:
     from estimator.sources.hf.build import Build, Keys, Part
     from estimator.sources.hf.config import Config
-
-BIASED = flag("attention_bias")
-"""Biases of all four matrices of attention, as the config says."""
 
 
 def rope_freqs(build: Build) -> None:

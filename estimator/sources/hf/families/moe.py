@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from estimator.sources.hf.config import missing
 from estimator.sources.hf.experts import behind_dense, by_count, by_field, by_types, experts, shared
-from estimator.sources.hf.families.llama import BIASED
 from estimator.sources.hf.keys import expert_width, needed, uniform, whole, window
-from estimator.sources.hf.parts import attention, flag, gated, norm, where
+from estimator.sources.hf.parts import BIASED, attention, flag, gated, norm, where
 from estimator.sources.hf.rule import Rule
 from estimator.sources.hparams import MAX_EXPERTS
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from estimator.sources.hf import encoders
 from estimator.sources.hf.config import Config, wrong
-from estimator.sources.hf.families.llama import BIASED, DENSE, WITH_FREQS, rope_factors
+from estimator.sources.hf.families.llama import DENSE, WITH_FREQS, rope_factors
 from estimator.sources.hf.keys import window, window_layers
-from estimator.sources.hf.parts import attention, embedding, flag, gated, model_norm, norm
+from estimator.sources.hf.parts import BIASED, attention, embedding, flag, gated, model_norm, norm
 from estimator.sources.hf.rule import AROUND, Rule
 
 if TYPE_CHECKING:

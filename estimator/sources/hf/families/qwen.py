@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from estimator.sources.hf import encoders
 from estimator.sources.hf.experts import by_field, by_step, experts, shared
 from estimator.sources.hf.keys import expert_width, fixed, whole
-from estimator.sources.hf.parts import attention, flag, gated, norm, where
+from estimator.sources.hf.parts import BIASED, attention, flag, gated, norm, where
 from estimator.sources.hf.recurrent import delta_net, is_listed
 from estimator.sources.hf.rule import Rule
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from estimator.sources.hf.build import Keys
     from estimator.sources.hf.config import Config
 
-BIASED = flag("attention_bias")
 SHARED = "shared_expert_intermediate_size"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from estimator.sources.hf.config import Config, missing
 from estimator.sources.hf.experts import behind_dense, by_count, experts, has_experts, shared
-from estimator.sources.hf.families.llama import BIASED, WITH_FREQS
+from estimator.sources.hf.families.llama import WITH_FREQS
 from estimator.sources.hf.keys import (
     expert_width,
     fixed,
@@ -16,7 +16,7 @@ from estimator.sources.hf.keys import (
     window,
     window_layers,
 )
-from estimator.sources.hf.parts import attention, flag, gated, norm, where
+from estimator.sources.hf.parts import BIASED, attention, flag, gated, norm, where
 from estimator.sources.hf.rule import Rule
 from estimator.sources.hparams import MAX_EXPERTS
 

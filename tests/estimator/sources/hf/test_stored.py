@@ -322,6 +322,28 @@ def test_tensors_that_make_no_sense(changes: dict[str, Any], code: str, words: s
     assert len(refused.value.message) < 600
 
 
+def test_a_method_that_is_not_known() -> None:
+    with pytest.raises(ModelError) as refused:
+        fathom.read_hf({**configs.LLAMA, "quantization_config": {"quant_method": "exl3"}}, tiny())
+    assert (refused.value.code, refused.value.field) == ("unknown-quantization", "quant_method")
+    assert "'exl3'" in refused.value.message
+    model = fathom.read_hf({**configs.LLAMA, "quantization_config": {"quant_method": "exl3"}})
+    assert model.parameters == N_TINY  # without tensors there is nothing to unpack
+
+
+def test_names_without_the_prefix_of_the_library() -> None:
+    tensors = {name.removeprefix("transformer."): entry for name, entry in configs.stored("gpt2").items()}
+    tensors["h.0.attn.bias"] = ("F32", (1, 1, 1024, 1024))  # a mask
+    tensors["h.0.attn.masked_bias"] = ("F32", ())
+    assert "wte.weight" in tensors
+    assert fathom.read_hf(configs.config("gpt2"), tensors).parameters == configs.parameters("gpt2")
+    del tensors["h.7.ln_1.weight"]
+    for name in [name for name in tensors if name.startswith("h.7.")]:
+        del tensors[name]
+    with pytest.raises(ModelError, match="layer 7"):
+        fathom.read_hf(configs.config("gpt2"), tensors)
+
+
 def test_a_file_of_the_checkpoint_is_missing() -> None:
     first = {name: entry for name, entry in tiny().items() if ".layers.1." not in name}
     with pytest.raises(ModelError) as refused:
