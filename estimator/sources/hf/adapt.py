@@ -36,8 +36,10 @@ _NOT_TEXT: Final = re.compile(
 )
 """Tensors that are not the text model's (conversion/base.py:1389, ``TextModel.filter_tensors``)."""
 
-_MERGED: Final = re.compile(r"_(exps|shexp)\.|\.ssm_|^rope_")
-"""Tensors that the converter makes of several, or of one with another shape."""
+_WHOLE: Final = re.compile(
+    r"^output_norm\.weight$|^blk\.\d+\.(attn_(q|k|v|qkv|output|norm)|ffn_(gate|up|down|norm))\.weight$"
+)
+"""Tensors that hold one of the checkpoint's as it is: others are merged, split, padded or cut."""
 
 _OPTIONAL: Final = re.compile(r"^blk\.\d+\.(attn_q_norm|attn_k_norm)\.weight$|\.bias$")
 """Tensors that a checkpoint has or has not, whatever its config says."""
@@ -97,7 +99,7 @@ def adapted(tensors: list[Tensor], stored: Mapping[str, Weight], n_layer: int) -
             if not (_OPTIONAL.search(tensor.name) and _owner(tensor.name) in stored):
                 yield tensor
             continue
-        if not _is_of(weight, tensor) and not _MERGED.search(tensor.name):
+        if _WHOLE.search(tensor.name) and not _is_of(weight, tensor):
             raise ModelError(
                 "tensors-differ",
                 f"{tensor.name} has {weight.n_elements:,} elements in the checkpoint, but by the config "

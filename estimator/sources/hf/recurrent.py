@@ -44,8 +44,16 @@ def mamba(normed: bool = False) -> Callable[[Build, int], None]:
     return part
 
 
-def mamba2(build: Build, il: int) -> None:
-    """A state space of the second kind."""
+def mamba2(normed: Choice = True) -> Callable[[Build, int], None]:
+    """A state space of the second kind; ``normed``: with a norm for each group."""
+
+    def part(build: Build, il: int) -> None:
+        _mamba2(build, il, is_normed=build.is_on(normed))
+
+    return part
+
+
+def _mamba2(build: Build, il: int, *, is_normed: bool) -> None:
     n_embd, d_inner, n_head = build.n_embd, build.key("ssm.inner_size"), build.key("ssm.time_step_rank")
     n_group = build.key("ssm.group_count")
     d_conv = d_inner + 2 * n_group * build.key("ssm.state_size")
@@ -55,7 +63,8 @@ def mamba2(build: Build, il: int) -> None:
     build.add(f"blk.{il}.ssm_dt.bias", n_head)
     build.add(f"blk.{il}.ssm_a", 1, n_head)
     build.add(f"blk.{il}.ssm_d", 1, n_head)
-    build.weight(il, "ssm_norm", d_inner // n_group if n_group else 0, n_group)
+    if is_normed:
+        build.weight(il, "ssm_norm", d_inner // n_group if n_group else 0, n_group)
     build.weight(il, "ssm_out", d_inner, n_embd)
 
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from estimator.sources.hf import encoders
-from estimator.sources.hf.config import missing
+from estimator.sources.hf.config import checked, missing, wrong
 from estimator.sources.hf.experts import by_field, by_period, experts, shared
 from estimator.sources.hf.families.llama import GRANITE_KEYS, GRANITE_MOE
 from estimator.sources.hf.keys import expert_width, needed, no_head_dim, scaled_experts
 from estimator.sources.hf.parts import BIASED, attention, embedding, flag, gated, model_norm, norm, output, plain, where
 from estimator.sources.hf.recurrent import is_recurrent, mamba, mamba2, short_conv
 from estimator.sources.hf.rule import Rule
+from estimator.sources.hparams import MAX_LAYERS
 
 if TYPE_CHECKING:
     from estimator.sources.hf.build import Build, Keys, Part
@@ -79,7 +80,10 @@ def _granite_name(config: Config) -> str:
 
 def _has_mamba(config: Config) -> bool:
     types = config.items("layer_types", config.n_layer)
-    return types is None or any(item not in ("attention", "full_attention") for item in types[: config.n_layer])
+    known = ("attention", "full_attention", "mamba", "linear_attention")
+    if types and (odd := [item for item in types if item not in known]):
+        raise wrong("layer_types", odd[0], f"made of {', '.join(known)}")
+    return types is None or any(item not in known[:2] for item in types[: config.n_layer])
 
 
 def _granite_hybrid_keys(config: Config, keys: Keys) -> None:
@@ -101,19 +105,25 @@ def _granite_hybrid_keys(config: Config, keys: Keys) -> None:
     keys["ssm.time_step_rank"] = config.whole("mamba_n_heads")
 
 
-_KINDS = {"M": "mamba", "*": "attention", "E": "moe", "-": "mlp"}
+_LETTERS = {"M": "mamba", "*": "attention", "E": "moe", "-": "mlp"}
+_WORDS = {
+    **{word: word for word in _LETTERS.values()},
+    "linear_attention": "mamba",
+    "full_attention": "attention",
+}
 
 
 def _nemotron_kinds(config: Config) -> tuple[str, ...]:
     """What each layer is: one letter for each, or words (conversion/nemotron.py:250-270)."""
-    letters = config.value("hybrid_override_pattern")
-    words = config.items("layers_block_type")
-    if isinstance(letters, str):
-        return tuple(_KINDS.get(letter, "") for letter in letters[: config.n_layer])
-    if words is None:
+    name, known, kinds = "hybrid_override_pattern", _LETTERS, config.value("hybrid_override_pattern")
+    if not isinstance(kinds, str):
+        name, known, kinds = "layers_block_type", _WORDS, config.items("layers_block_type")
+    if kinds is None:
         raise missing("hybrid_override_pattern", "layers_block_type")
-    same = {"linear_attention": "mamba", "full_attention": "attention"}
-    return tuple(same.get(str(word)[:32], str(word)[:32]) for word in words)
+    checked(f"length of {name}", len(kinds), 1, MAX_LAYERS)
+    if odd := [kind for kind in kinds if not isinstance(kind, str) or kind not in known]:
+        raise wrong(name, odd[0], f"made of {', '.join(known)}")
+    return tuple(known[str(kind)] for kind in kinds)
 
 
 def _nemotron_name(config: Config) -> str:
@@ -162,12 +172,12 @@ def _latent_projections(build: Build, il: int) -> None:
 
 def _nemotron_mixer(build: Build, il: int) -> None:
     kind = _nemotron_kinds(build.config)[il]
-    for part in _NEMOTRON_PARTS.get(kind, ()):
+    for part in _NEMOTRON_PARTS[kind]:
         part(build, il)
 
 
 _NEMOTRON_PARTS: dict[str, tuple[Part, ...]] = {
-    "mamba": (mamba2,),
+    "mamba": (mamba2(),),
     "attention": (attention(BIASED, BIASED),),
     "mlp": (plain(flag("mlp_bias")),),
     "moe": (
@@ -184,13 +194,6 @@ def _falcon_h1_keys(config: Config, keys: Keys) -> None:
     keys["ssm.state_size"] = config.whole("mamba_d_state")
     keys["ssm.group_count"] = config.whole("mamba_n_groups")
     keys["ssm.time_step_rank"] = config.whole("mamba_d_ssm") // config.whole("mamba_d_head", low=1)
-
-
-def _falcon_h1_layer(build: Build, il: int) -> None:
-    mamba2(build, il)
-    if not build.config.flag("mamba_rms_norm"):
-        build.tensors.pop(next(i for i, t in enumerate(build.tensors) if t.name == f"blk.{il}.ssm_norm.weight"))
-    build.add(f"blk.{il}.ffn_norm", build.n_embd)
 
 
 def _lfm2_keys(config: Config, keys: Keys) -> None:
@@ -236,7 +239,7 @@ def _behind_dense(build: Build, il: int) -> bool:
 _MAMBA = Rule("mamba", (norm("attn_norm"), mamba()), keys=(no_head_dim, _no_attention, _mamba_keys), tied=True)
 _GRANITE_HYBRID = Rule(
     _granite_name,
-    (norm("attn_norm"), where(is_recurrent, (mamba2,), (attention(BIASED, BIASED),)), *GRANITE_MOE[2:]),
+    (norm("attn_norm"), where(is_recurrent, (mamba2(),), (attention(BIASED, BIASED),)), *GRANITE_MOE[2:]),
     keys=(*GRANITE_KEYS, _granite_hybrid_keys),
     defaults={"mamba_n_heads": 128, "mamba_n_groups": 1, "mamba_d_state": 256, "mamba_d_conv": 4, "mamba_expand": 2},
 )
@@ -244,7 +247,7 @@ _GRANITE_HYBRID = Rule(
 RULES = {
     "MambaForCausalLM": _MAMBA,
     "FalconMambaForCausalLM": _MAMBA,
-    "Mamba2ForCausalLM": Rule("mamba2", (norm("attn_norm"), mamba2), keys=(no_head_dim, _no_attention, _mamba2_keys)),
+    "Mamba2ForCausalLM": Rule("mamba2", (norm("attn_norm"), mamba2()), keys=(no_head_dim, _no_attention, _mamba2_keys)),
     "JambaForCausalLM": Rule(
         "jamba",
         (
@@ -260,7 +263,14 @@ RULES = {
     "NemotronHForCausalLM": Rule(_nemotron_name, (norm("attn_norm"), _nemotron_mixer), keys=(_nemotron_keys,)),
     "FalconH1ForCausalLM": Rule(
         "falcon-h1",
-        (norm("attn_norm"), attention(BIASED, BIASED), _falcon_h1_layer, gated(flag("mlp_bias"))),
+        (
+            norm("attn_norm"),
+            attention(BIASED, BIASED),
+            mamba2(normed=flag("mamba_rms_norm")),
+            # The converter writes this name without its end (conversion/falcon_h1.py).
+            lambda build, il: build.add(f"blk.{il}.ffn_norm", build.n_embd),
+            gated(flag("mlp_bias")),
+        ),
         keys=(_falcon_h1_keys,),
     ),
     "Lfm2ForCausalLM": _LFM2,

@@ -166,6 +166,31 @@ def test_a_silly_field_is_refused_by_its_own_name(changes: dict[str, Any], code:
     assert len(refused.value.message) < 500
 
 
+@pytest.mark.parametrize(
+    ("id", "changes", "field"),
+    [
+        ("nvidia-nemotron-3-nano-30b-a3b-bf16", {"hybrid_override_pattern": "ME?"}, "hybrid_override_pattern"),
+        ("nvidia-nemotron-3-nano-30b-a3b-bf16", {"hybrid_override_pattern": ""}, "length of hybrid_override_pattern"),
+        ("nvidia-nemotron-3-ultra-550b-a55b-bf16", {"layers_block_type": ["rwkv"]}, "layers_block_type"),
+        ("granite-4.0-h-1b", {"layer_types": ["rwkv"] * 40}, "layer_types"),
+        (
+            "gemma-3-4b-it",
+            {"vision_config": {"hidden_size": "wide", "image_size": 896, "patch_size": 14}},
+            "hidden_size",
+        ),
+        ("jamba-v0.1", {"attn_layer_period": 0}, "attn_layer_period"),
+        ("qwen3-coder-next", {"linear_num_value_heads": 0}, "linear_num_value_heads"),
+        ("laguna-xs-2.1", {"mlp_layer_types": ["dense"]}, "mlp_layer_types"),
+        ("hunyuan-a13b-instruct", {"moe_topk": [8, 4]}, "moe_topk"),
+        ("deepseek-v3", {"qk_rope_head_dim": None}, "qk_rope_head_dim"),
+    ],
+)
+def test_what_layers_are_made_of_must_be_known(id: str, changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(ModelError) as refused:
+        fathom.read_hf({**configs.config(id), **changes})
+    assert refused.value.field == field
+
+
 def test_a_refusal_of_the_header_names_the_field_of_the_config() -> None:
     config = configs.config("mixtral-8x7b-v0.1") | {"num_experts_per_tok": 9}
     with pytest.raises(ModelError) as refused:

@@ -331,6 +331,18 @@ def test_a_method_that_is_not_known() -> None:
     assert model.parameters == N_TINY  # without tensors there is nothing to unpack
 
 
+def test_positions_that_the_converter_cuts_off() -> None:
+    config = configs.more("BAAI/bge-m3")["config"]
+    tensors: Tensors = {
+        "embeddings.word_embeddings.weight": ("F32", (250002, 1024)),
+        "embeddings.position_embeddings.weight": ("F32", (8194, 1024)),
+        "embeddings.position_ids": ("I64", (1, 8194)),
+    }
+    model = fathom.read_hf(config, tensors)
+    assert next(tensor.shape for tensor in model.tensors if tensor.name == "position_embd.weight") == (1024, 8192)
+    assert model.parameters == (250002 + 8194) * 1024
+
+
 def test_names_without_the_prefix_of_the_library() -> None:
     tensors = {name.removeprefix("transformer."): entry for name, entry in configs.stored("gpt2").items()}
     tensors["h.0.attn.bias"] = ("F32", (1, 1, 1024, 1024))  # a mask
