@@ -95,7 +95,7 @@ def estimate(model: Model, settings: Settings, devices: Sequence[Device], compan
         more, more_holes = _draft(draft, draft.settings(settings, run.context), devices, [*overheads, *lines])
         lines += more
         holes = [sum(pair) for pair in zip(holes, more_holes, strict=True)]
-    lines += [*_projector(companions, devices[0], labels[0]), *overheads]
+    lines += [*_projector(companions, run.context, devices[0], labels[0]), *overheads]
     return Estimate(
         devices=shares_of(devices, labels, lines, holes),
         host=share_of(HOST, HOST, "System memory", None, lines),
@@ -208,11 +208,11 @@ def _adapters(
             yield _beside(part, run.labels)
 
 
-def _projector(companions: Companions, device: Device, label: str) -> Iterator[Line]:
+def _projector(companions: Companions, context: Context, device: Device, label: str) -> Iterator[Line]:
     if companions.projector is None:
         return
     backend, place = (device.backend, 0) if companions.offload_projector else ("generic", ON_HOST)
-    for part in projector_parts(companions.projector, backend, place):
+    for part in projector_parts(companions.projector, backend, place, flash_attn=context.flash_attn):
         yield _beside(part, [label])
     if companions.offload_projector:
         yield from overhead_lines(label, overhead_again(device), "Projector: ")

@@ -168,11 +168,29 @@ PROJECTOR = Projector("mmproj", (Tensor("v.patch", (14, 14, 3, 1152), T.F16), Te
 )
 def test_a_projector_lies_on_the_first_device(card: Any, padded: int) -> None:
     found = estimate(MODEL, SETTINGS, [card, card], Companions(projector=PROJECTOR))
-    weights, compute = lines(found, "Projector")[:2]
+    weights, compute, host = lines(found, "Projector")[:3]
     assert (weights.device, weights.kind, weights.basis) == (card.id, "weights", "modelled")
     assert padded <= weights.bytes < padded + 128
     assert (compute.device, compute.kind, compute.bytes, compute.basis) == (card.id, "compute", 1024 * MIB, "margin")
+    assert (host.device, host.kind, host.bytes, host.basis) == ("host", "compute", 300 * MIB, "margin")
     assert others(found, "Projector") == list(estimate(MODEL, SETTINGS, [card, card]).lines)
+
+
+@pytest.mark.parametrize(
+    ("flash_attn", "measured"),
+    [
+        (True, (22_593_056, 29_388_800, 67_756_032, 127_139_840, 390_156_544, 739_025_728)),
+        (False, (34_479_712, 84_033_600, 90_824_704, 1_186_988_032, 5_001_072_896, 5_108_210_240)),
+    ],
+)
+def test_the_margin_of_a_projector_is_enough_for_those_that_were_measured(
+    flash_attn: bool, measured: tuple[int, ...]
+) -> None:
+    """LLaVA 1.5, InternVL, Pixtral, Gemma 3, Qwen 3 VL and Qwen 2.5 VL, as llama.cpp warms them up."""
+    how = replace(SETTINGS, flash_attn=flash_attn)
+    found = lines(estimate(MODEL, how, [GENERIC], Companions(projector=PROJECTOR)), "Projector")
+    margin = next(line.bytes for line in found if (line.device, line.kind) == ("generic", "compute"))
+    assert max(measured) < margin < 2 * max(measured)
 
 
 def test_a_projector_may_stay_on_the_host() -> None:
