@@ -284,8 +284,9 @@ class Graph:
         if self.model.traits.unnamed_norms:
             return self.add(size, cur, inplace=inplace)
         if self._free_device == UNPLACED:
-            is_named = self._names_norms and weight != "output_norm"
-            cur = self.add(size, cur, weight=weight if is_named else None, inplace=inplace, product=False)
+            cur = self.add(size, cur, inplace=inplace)
+            if self._names_norms and weight != "output_norm":
+                cur.device = self._device
             return self.add(size, cur, weight=weight, inplace=True, product=False)
         return self.add(size, cur, weight=weight, inplace=inplace)
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from estimator.backends import BACKENDS
 from estimator.devices import GENERIC
-from estimator.estimate import estimate
+from estimator.estimate import estimate, placed, target
 from estimator.ggml import ElementType
-from estimator.memory.fetching import fetched_bytes
+from estimator.memory.builder import Graph
+from estimator.memory.context import resolve
+from estimator.memory.fetching import FETCHING, fetched_bytes
 from estimator.model import Tensor
 from estimator.settings import Settings
 from tests.estimator import samples
@@ -91,6 +94,19 @@ def test_a_run_keeps_the_norm_beside_its_layer() -> None:
     measured, run = (estimate(MODEL, whole, [device] * 2).devices[1] for device in (GENERIC, samples.device("cuda")))
     row = 512 * 4096 * 4
     assert 4 * row - 64 * 1024 < measured.compute - run.compute < 4 * row + 64 * 1024
+
+
+def test_a_norm_is_beside_its_layer_though_its_weight_is_on_the_host() -> None:
+    settings = Settings(n_ctx=4096, n_parallel=1, cpu_tensors="attn_norm", tensor_split=(1, 1))
+    model = samples.model(*(samples.layer(),) * 4, tensors=(*TENSORS, tensor("blk.3.attn_norm", 1)))
+    devices = [samples.device("cuda")] * 2
+    where = placed(model, settings, devices)
+    graph = Graph(model, resolve(model, settings), [target(BACKENDS["cuda"])] * 2, where)
+    graph.enter(where.layers[3])
+    graph.norm(graph.input(graph.n_tokens * graph.row), graph.n_tokens, "attn_norm")
+    norm, weighed = graph.nodes
+    assert (norm.device, norm.fetches) == (1, False)
+    assert (weighed.device, weighed.fetches) == (FETCHING, True)
 
 
 def test_a_run_reads_the_cache_where_it_lies_without_flash_attention() -> None:
