@@ -52,7 +52,10 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 _MAY_BE_LISTS: Final = frozenset({"feed_forward_length", "attention.head_count", "attention.head_count_kv"})
 """Keys that may have a number for each layer."""
 
-_POSITIVE: Final = frozenset({"embedding_length", "context_length", "attention.key_length", "attention.value_length"})
+_POSITIVE: Final = frozenset({"embedding_length", "context_length"})
+
+_OF_HEADS: Final = frozenset({"attention.key_length", "attention.value_length"})
+"""Positive too, but with latent attention, which has sizes of its own."""
 
 
 def common_keys(config: Config) -> Keys:
@@ -72,9 +75,9 @@ def _number(config: Config, key: str, names: tuple[str, ...]) -> int | tuple[int
     if key in _MAY_BE_LISTS and isinstance(config.value(*names), list | tuple):
         name = next(name for name in names if config.has(name))
         return (config.wholes(name, config.n_layer) or ())[: config.n_layer]
-    return config.whole(
-        *names, low=1 if key in _POSITIVE else 0, high=MAX_EXPERTS if key.startswith("expert_") else MAX_WIDTH
-    )
+    is_positive = key in _POSITIVE or (key in _OF_HEADS and not config.has("kv_lora_rank"))
+    high = MAX_EXPERTS if key.startswith("expert_") else MAX_WIDTH
+    return config.whole(*names, low=int(is_positive), high=high)
 
 
 def rope_parameters(config: Config) -> Config | None:

@@ -11,6 +11,7 @@ from estimator.sources.hf.experts import by_count, shared
 from estimator.sources.hf.families.deepseek import (
     ALL_CORRECTED,
     INDEXED_LATENT,
+    dense_first,
     indexer_keys,
     indexer_types,
     latent_keys,
@@ -68,7 +69,7 @@ def _compressor(build: Build, il: int, name: str, width: int, ratio: int, head: 
     build.weight(il, f"{name}_norm", head)
 
 
-def _streams(build: Build, il: int) -> None:
+def streams(build: Build, il: int) -> None:
     """The streams are mixed by a matrix (deepseek4.cpp:122-128)."""
     n_stream = build.key("hyper_connection.count")
     _stream_weights(build, il, (2 + n_stream) * n_stream, 3)
@@ -111,10 +112,7 @@ def _hy4_keys(config: Config, keys: Keys) -> None:
     """Without groups of experts; dense layers first, as they are listed (conversion/hy_v4.py:98-150)."""
     if keys.get("expert_group_count") == keys.get("expert_group_used_count") == 1:
         del keys["expert_group_count"], keys["expert_group_used_count"]
-    types = config.items("mlp_layer_types")
-    if types is not None and not config.has("first_k_dense_replace"):
-        dense = next((il for il, item in enumerate(types) if item != "dense"), len(types))
-        keys["leading_dense_block_count"] = dense
+    dense_first(config, keys)
     keys["hyper_connection.magnitude"] = config.real("hc_magnitude")
 
 
@@ -146,7 +144,7 @@ RULES = {
     ),
     "DeepseekV4ForCausalLM": Rule(
         "deepseek4",
-        (norm("attn_norm", "ffn_norm"), _attention, _streams, _experts, shared(by_count("n_shared_experts"))),
+        (norm("attn_norm", "ffn_norm"), _attention, streams, _experts, shared(by_count("n_shared_experts"))),
         keys=(
             needed("attention.q_lora_rank", "q_lora_rank"),
             window(),

@@ -40,6 +40,14 @@ def latent_keys(config: Config, keys: Keys) -> None:
         keys.pop("expert_weights_norm", None)
 
 
+def dense_first(config: Config, keys: Keys) -> None:
+    """The dense layers in front as they are listed, where no field counts them (conversion/hy_v4.py:98-125)."""
+    types = config.items("mlp_layer_types")
+    if types is not None and not config.has("first_k_dense_replace"):
+        dense = next((il for il, item in enumerate(types) if item != "dense"), len(types))
+        keys["leading_dense_block_count"] = dense
+
+
 def indexer_keys(config: Config, keys: Keys) -> None:
     keys["attention.indexer.head_count"] = config.whole("index_n_heads")
     keys["attention.indexer.key_length"] = config.whole("index_head_dim")

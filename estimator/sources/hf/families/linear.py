@@ -1,19 +1,26 @@
-"""Linear attention between layers of full attention (conversion/kimi_linear.py, minimax.py)."""
+"""Linear attention between layers of full attention (conversion/kimi_linear.py, minimax.py, glm.py)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from estimator.sources.hf.config import missing
+from estimator.sources.hf.config import Config, missing
 from estimator.sources.hf.experts import behind_dense, by_count, experts, shared
+from estimator.sources.hf.families.compressed import streams
+from estimator.sources.hf.families.deepseek import (
+    ALL_CORRECTED,
+    dense_first,
+    indexer_keys,
+    indexer_types,
+    latent_keys,
+)
 from estimator.sources.hf.keys import expert_width, needed, whole
 from estimator.sources.hf.parts import attention, gated, norm, where
-from estimator.sources.hf.recurrent import is_recurrent, latent
+from estimator.sources.hf.recurrent import indexer, is_recurrent, latent
 from estimator.sources.hf.rule import Rule
 
 if TYPE_CHECKING:
     from estimator.sources.hf.build import Build, Keys
-    from estimator.sources.hf.config import Config
 
 
 def _kimi_keys(config: Config, keys: Keys) -> None:
@@ -44,10 +51,39 @@ def _kimi_delta(build: Build, il: int) -> None:
         build.weight(il, f"ssm_{name}_a", n_embd, head)
         build.weight(il, f"ssm_{name}_b", head, width)
     build.weight(il, "ssm_beta", n_embd, n_head)
-    build.add(f"blk.{il}.ssm_a", 1, n_head, 1, 1)
     build.add(f"blk.{il}.ssm_dt.bias", width)
     build.weight(il, "ssm_norm", head)
     build.weight(il, "attn_output", width, n_embd)
+
+
+def _kimi_decay(build: Build, il: int) -> None:
+    build.add(f"blk.{il}.ssm_a", 1, build.n_head(il), 1, 1)
+
+
+def _glm_decay(build: Build, il: int) -> None:
+    build.add(f"blk.{il}.ssm_a", build.n_head(il))
+
+
+def _glm5_keys(config: Config, keys: Keys) -> None:
+    """Delta nets, and latent attention to pools of tokens (conversion/glm.py, Glm5NextModel)."""
+    types = config.items("layer_types", config.n_layer)
+    if types is None:
+        raise missing("layer_types")
+    linear = config.section("linear_attn_config") or Config({})
+    keys["attention.head_count_kv"] = tuple(int(item != "linear_attention") for item in types[: config.n_layer])
+    keys["kda.head_dim"] = linear.maybe("head_dim") or config.whole("linear_head_dim", low=1)
+    keys["ssm.conv_kernel"] = linear.maybe("short_conv_kernel_size") or config.whole("linear_conv_kernel_dim", low=1)
+    keys["attention.indexer.kpool"] = config.whole("index_kpool", low=1)
+    keys["attention.indexer.kpool_select_tail"] = config.flag("index_kpool_always_select_tail", default=True)
+    dense_first(config, keys)
+
+
+def _pools(build: Build, il: int) -> None:
+    types = build.keys.get("attention.indexer.types")
+    if not isinstance(types, tuple) or types[il]:
+        head = build.key("attention.indexer.key_length")
+        build.weight(il, "indexer_compressor_gate", build.n_embd, head)
+        build.weight(il, "indexer_compressor_ape", head, build.key("attention.indexer.kpool"))
 
 
 def _is_lightning(build: Build, il: int) -> bool:
@@ -70,12 +106,33 @@ _MINIMAX = Rule(
     (norm("attn_norm"), where(_is_lightning, (_lightning,), (attention(),)), norm("ffn_norm"), experts()),
 )
 
+_GLM5_NEXT = Rule(
+    "glm5-next",
+    (
+        norm("attn_norm", "ffn_norm"),
+        where(is_recurrent, (_kimi_delta, _glm_decay), (latent(), indexer, _pools)),
+        streams,
+        ALL_CORRECTED,
+    ),
+    keys=(
+        latent_keys,
+        indexer_keys,
+        indexer_types,
+        needed("hyper_connection.count", "hc_mult"),
+        needed("hyper_connection.sinkhorn_iterations", "hc_sinkhorn_iters"),
+        _glm5_keys,
+    ),
+    defaults={"n_group": 1, "topk_group": 1, "norm_topk_prob": True},
+    always_f32=r"\.(hc_(attn|ffn)_|indexer_compressor_)",
+)
+
 RULES = {
+    "Glm5NextForConditionalGeneration": _GLM5_NEXT,
     "KimiLinearForCausalLM": Rule(
         "kimi-linear",
         (
             norm("attn_norm"),
-            where(is_recurrent, (_kimi_delta,), (latent(),)),
+            where(is_recurrent, (_kimi_delta, _kimi_decay), (latent(),)),
             norm("ffn_norm"),
             where(behind_dense, (experts(probs_bias=True), shared(by_count("num_shared_experts"))), (gated(),)),
         ),
