@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from estimator.sources.hf.config import Config, missing
-from estimator.sources.hf.experts import behind_dense, by_count, experts, has_experts, shared
+from estimator.sources.hf.config import MAX_FIELDS, Config, missing, wrong
+from estimator.sources.hf.experts import behind_dense, by_count, by_field, experts, has_experts, shared
 from estimator.sources.hf.families.llama import WITH_FREQS
 from estimator.sources.hf.keys import (
     expert_width,
@@ -21,7 +21,7 @@ from estimator.sources.hf.rule import Rule
 from estimator.sources.hparams import MAX_EXPERTS
 
 if TYPE_CHECKING:
-    from estimator.sources.hf.build import Keys
+    from estimator.sources.hf.build import Build, Keys
 
 DENSE_FIRST = whole("leading_dense_block_count", "first_k_dense_replace")
 
@@ -80,6 +80,57 @@ def _cohere_keys(config: Config, keys: Keys) -> None:
         keys["expert_shared_feed_forward_length"] = n_ff * n_shared
 
 
+def _step_keys(config: Config, keys: Keys) -> None:
+    """Layers with a window have other heads; experts by names of their own (conversion/step3.py:100-170)."""
+    n = config.n_layer
+    types = config.items("layer_types", n) or ("full_attention",) * n
+    n_head, n_kv = config.whole("num_attention_heads", low=1), config.whole("num_attention_groups")
+    other = config.section("attention_other_setting") or Config({})
+    n_head_swa = other.whole("num_attention_heads", default=n_head, low=1)
+    n_kv_swa = other.whole("num_attention_groups", default=n_kv)
+    windowed = tuple(item == "sliding_attention" for item in types[:n])
+    keys["attention.head_count"] = tuple(n_head_swa if is_windowed else n_head for is_windowed in windowed)
+    keys["attention.head_count_kv"] = tuple(n_kv_swa if is_windowed else n_kv for is_windowed in windowed)
+    keys["attention.sliding_window"] = config.whole("sliding_window")
+    keys["attention.sliding_window_pattern"] = windowed
+    keys["expert_count"] = config.whole("moe_num_experts", high=MAX_EXPERTS)
+    keys["expert_used_count"] = config.whole("moe_top_k", high=MAX_EXPERTS)
+    keys["expert_shared_feed_forward_length"] = config.whole("share_expert_dim")
+    if config.has("moe_router_scaling_factor"):
+        keys["expert_weights_scale"] = config.real("moe_router_scaling_factor")
+    if config.has("norm_expert_weight"):
+        keys["expert_weights_norm"] = config.flag("norm_expert_weight")
+    keys["leading_dense_block_count"] = min(_step_sparse(config), default=0)
+
+
+def _step_sparse(config: Config) -> frozenset[int]:
+    """The layers with experts, which the config lists in a string."""
+    text = config.text("moe_layers_enum") or ""
+    numbers = [part.strip() for part in text[:MAX_FIELDS].split(",") if part.strip()]
+    if any(not (number.isascii() and number.isdecimal()) for number in numbers):
+        raise wrong("moe_layers_enum", text, "numbers of layers with commas between them")
+    return frozenset(int(number) for number in numbers)
+
+
+def _is_step_sparse(build: Build, il: int) -> bool:
+    return il in _step_sparse(build.config)
+
+
+_STEP35 = Rule(
+    "step35",
+    (
+        norm("attn_norm"),
+        attention(qk_norm="head", gate="head"),
+        norm("ffn_norm"),
+        where(
+            _is_step_sparse,
+            (experts(probs_bias=flag("use_moe_router_bias", default=True)), shared(by_field("share_expert_dim"))),
+            (gated(),),
+        ),
+    ),
+    keys=(expert_width, _step_keys),
+    around=WITH_FREQS,
+)
 _SHARED = shared(by_count("n_shared_experts", "num_shared_experts"))
 _CORRECTED = where(behind_dense, (experts(probs_bias=True), _SHARED), (gated(),))
 _BAILING2 = Rule(
@@ -171,6 +222,8 @@ RULES = {
         (norm("attn_norm"), attention(BIASED, BIASED, qk_norm="head"), norm("ffn_norm"), experts()),
         keys=(expert_width, fixed("attention.causal", False)),
     ),
+    "Step3p5ForCausalLM": _STEP35,
+    "Step3p7ForConditionalGeneration": _STEP35,
     "SmallThinkerForCausalLM": Rule(
         "smallthinker", (norm("attn_norm"), attention(), norm("ffn_norm"), experts()), keys=(_small_keys,)
     ),

@@ -191,6 +191,37 @@ def test_what_layers_are_made_of_must_be_known(id: str, changes: dict[str, Any],
     assert refused.value.field == field
 
 
+STEP: dict[str, Any] = {
+    "architectures": ["Step3p5ForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 11264,
+    "num_hidden_layers": 45,
+    "num_attention_heads": 64,
+    "num_attention_groups": 8,
+    "head_dim": 128,
+    "vocab_size": 128815,
+    "max_position_embeddings": 65536,
+    "sliding_window": 512,
+    "layer_types": ["full_attention", *["sliding_attention"] * 3] * 12,
+    "moe_num_experts": 288,
+    "moe_top_k": 8,
+    "moe_intermediate_size": 1280,
+    "share_expert_dim": 1280,
+    "moe_layers_enum": ",".join(map(str, range(3, 45))),
+}
+
+
+def test_layers_listed_in_a_string() -> None:
+    model = fathom.read_hf(STEP)
+    assert model.parameters == 195_843_845_184  # the text model that transformers builds of these sizes
+    assert [layer.n_expert for layer in model.layers] == [0] * 3 + [288] * 42
+    assert [layer.n_swa for layer in model.layers[:5]] == [0, 512, 512, 512, 0]
+    other = fathom.read_hf({**STEP, "attention_other_setting": {"num_attention_heads": 96}})
+    assert [layer.n_head for layer in other.layers[:5]] == [64, 96, 96, 96, 64]
+    with pytest.raises(ModelError, match="moe_layers_enum is '3-44'"):
+        fathom.read_hf({**STEP, "moe_layers_enum": "3-44"})
+
+
 def test_a_refusal_of_the_header_names_the_field_of_the_config() -> None:
     config = configs.config("mixtral-8x7b-v0.1") | {"num_experts_per_tok": 9}
     with pytest.raises(ModelError) as refused:
