@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from estimator.errors import SettingsError
 from estimator.fit import max_context
 from estimator.load import Load
+from estimator.memory.overhead import overhead
 from estimator.sources.catalogue import entries, full_precision
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ def _found(entry: Entry, settings: Settings, device: Device, quantizations: Sequ
     stored = _stored()[entry.id]
     sizes = {name: stored[name].on(device.backend) for name in quantizations if name in stored}
     load = Load(full, run, [device])
-    whole = stored[FULL].on(device.backend)
     try:
         held = load.at(n_ctx)[0]
+        whole = held.fixed - sum(cost.bytes for cost in overhead(device))
         fitting = [name for name, size in sizes.items() if held.leaves(size - whole)]
     except SettingsError as error:
         return Found(entry, n_ctx, refusal=error.message)
@@ -88,10 +89,6 @@ def _found(entry: Entry, settings: Settings, device: Device, quantizations: Sequ
     best = max(fitting, key=sizes.__getitem__)
     more = sizes[best] - whole
     return Found(entry, n_ctx, best, held.total + more, max_context(full, run, [device], spare=more))
-
-
-FULL: Final = "BF16"
-"""What bundled models are stored in."""
 
 
 @cache

@@ -3,8 +3,9 @@
     python -m tools.build_catalogue FOLDER CONFIGS [--check]
 
 FOLDER holds ``<id>.bf16.gguf`` headers, as llama.cpp's converter writes them; CONFIGS holds one
-``<owner>__<name>.json`` for each repository of the Hub, which gives a model its name. Models of an architecture that
-has no reading rule are left out. ``--check`` writes nothing and fails if the catalogue would change.
+``<owner>__<name>.json`` for each repository of the Hub, which gives a model its name and, where there is no header of
+it, its facts. Models of an architecture that has no reading rule are left out. ``--check`` writes nothing and fails if
+the catalogue would change.
 """
 
 from __future__ import annotations
@@ -21,20 +22,24 @@ from estimator.sources.catalogue import CATALOGUE
 from estimator.sources.compact import pack
 from estimator.sources.from_gguf import model_from_header
 from estimator.sources.gguf import read_header
+from estimator.sources.hf.read import header_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from estimator.model import Model
+    from estimator.sources.gguf import GGUFHeader
 
 SUFFIX: Final = ".bf16.gguf"
 
 FAMILIES: Final = (
     ("Llama", r"^(meta-)?llama"),
     ("Qwen 3", r"^qwen3"),
-    ("Gemma 3 and 4", r"^gemma-[34]-"),
-    ("DeepSeek", r"^deepseek-(v|r1$)"),
+    ("Gemma 3 and 4", r"^gemma-[34]n?-"),
+    ("DeepSeek", r"^deepseek-(v|r1$|moe)"),
     ("gpt-oss", r"^gpt-oss"),
-    ("Mistral", r"^(mistral|ministral|mixtral)"),
-    ("GLM", r"^(glm|solar)"),
+    ("Mistral", r"^(mistral|ministral|mixtral|devstral)"),
+    ("GLM", r"^(glm|chatglm|solar)"),
     ("Kimi", r"^(kimi|moonlight)"),
     ("MiniMax", r"^minimax"),
     ("Nemotron", r"^(nvidia-)?nemotron"),
@@ -47,11 +52,16 @@ FAMILIES: Final = (
     ("Laguna", r"^laguna"),
     ("Jamba", r"^(ai21-)?jamba"),
     ("Cohere", r"^(aya|c4ai)"),
-    ("Qwen 2 and 2.5", r"^(qwen1|qwen2|qwq)"),
+    ("ERNIE", r"^ernie"),
+    ("Hunyuan", r"^(hunyuan|hy\d)"),
+    ("Qwen 1 and 2", r"^(qwen-1|qwen1|qwen2|qwq)"),
     ("Gemma 1 and 2", r"^gemma-(2-|2b|7b)"),
     ("Code Llama", r"^codellama"),
     ("Falcon", r"^falcon"),
-    ("Embeddings", r"^(bge|mxbai)"),
+    ("InternLM", r"^internlm"),
+    ("Yi", r"^yi-"),
+    ("SmolLM and StarCoder", r"^(smollm|starcoder)"),
+    ("Embeddings", r"^(bge|mxbai|nomic|snowflake|all-minilm)"),
     ("Other", r""),
 )
 """Families in the order of the picker: (name, what its ids begin with)."""
@@ -64,12 +74,26 @@ SPELLING: Final = (
     (r"\bglm\b", "GLM"),
     (r"\baya\b", "Aya"),
     (r"\bc4ai command r", "Command R"),
+    (r"\bc4ai command a", "Command A"),
+    (r"\binternlm", "InternLM"),
+    (r"\bchatglm", "ChatGLM"),
+    (r"\bbitnet\b", "BitNet"),
+    (r"\bllava\b", "LLaVA"),
+    (r"\bnomic embed text\b", "Nomic Embed Text"),
+    (r"\bsnowflake arctic embed m\b", "Snowflake Arctic Embed M"),
+    (r"\bdeepseek moe\b", "DeepSeek MoE"),
+    (r"\bsmall en\b", "Small EN"),
+    (r"\bmicro\b", "Micro"),
+    (r"\btiny\b", "Tiny"),
+    (r"\bsmall\b", "Small"),
+    (r"\bchat\b", "Chat"),
+    (r"\ba(?=\d+m\b)", "A"),
     (r"\bphi\b", "Phi"),
     (r"\bstablelm\b", "StableLM"),
     (r"\bstarcoder", "StarCoder"),
     (r"\bplus\b", "Plus"),
     (r"(?<=\d)_(?=\d)", "."),
-    (r"\bllama31\b", "Llama 3.1"),
+    (r"\bllama31 8b\b", "Llama 3.1 8B base"),
     (r"^NVIDIA Nemotron\b", "Nemotron"),
     (r"\bbge\b", "BGE"),
     (r"\bbase en\b", "Base EN"),
@@ -95,6 +119,11 @@ SPELLING: Final = (
 """How names of repositories become names for people: (pattern, replacement), in this order."""
 
 
+BY_CONFIG: Final = frozenset({"qwen3.5-0.8b", "qwen3.5-2b"})
+"""Models whose header is of another one: their configs are flat where the class nests the text model, so transformers,
+and with it the converter, builds a default model of 8 billion parameters."""
+
+
 def main() -> int:
     """Write or check the catalogue; 1 if the check fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,6 +146,8 @@ def records(headers: Path, configs: Path) -> Iterator[dict[str, Any]]:
     repos = {repo.rpartition("/")[2].lower(): repo for repo in _repos(configs)}
     for path in sorted(headers.glob(f"*{SUFFIX}")):
         id = path.name.removesuffix(SUFFIX)
+        if id in BY_CONFIG:
+            continue
         header = read_header(path)
         try:
             model = model_from_header(header)
@@ -125,15 +156,34 @@ def records(headers: Path, configs: Path) -> Iterator[dict[str, Any]]:
                 raise
             continue
         repo = repos.get(id)
-        yield {
-            "id": id,
-            "name": _spelled((repo or id).rpartition("/")[2]),
-            "family": next(name for name, pattern in FAMILIES if re.match(pattern, id)),
-            "repo": repo,
-            "parameters": model.parameters,
-            "context_length": model.context_length,
-            **pack(header),
-        }
+        yield _record(id, repo, model, header)
+    known = {path.name.removesuffix(SUFFIX) for path in headers.glob(f"*{SUFFIX}")} - BY_CONFIG
+    for id, repo in sorted(repos.items()):
+        if id not in known and (found := _read_config(configs / f"{repo.replace('/', '__')}.json")):
+            yield _record(id, repo, *found)
+
+
+def _read_config(path: Path) -> tuple[Model, GGUFHeader] | None:
+    """The model of a config, as its header gives it; None where there is no rule for it, or the config is not whole."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        header = header_of(config)
+        return model_from_header(header), header
+    except ModelError as error:
+        print(f"{path.name}: {error.message[:120]}", file=sys.stderr)
+        return None
+
+
+def _record(id: str, repo: str | None, model: Model, header: GGUFHeader) -> dict[str, Any]:
+    return {
+        "id": id,
+        "name": _spelled((repo or id).rpartition("/")[2]),
+        "family": next(name for name, pattern in FAMILIES if re.match(pattern, id)),
+        "repo": repo,
+        "parameters": model.parameters,
+        "context_length": model.context_length,
+        **pack(header),
+    }
 
 
 def _spelled(name: str) -> str:

@@ -202,9 +202,10 @@ def test_the_form_offers_everything_there_is(client: FlaskClient) -> None:
 def test_what_is_compared_is_a_link_to_itself(client: FlaskClient) -> None:
     page = opened(client, ELSEWHERE)
     found = answer(ELSEWHERE)
-    others = [other for other in (*found.alternatives, *found.ladder) if not other.chosen]
+    others = {other.name: f"?{other.query}" for other in found.alternatives if not other.chosen}
+    others |= {rung.name: f"?{rung.query}" for rung in found.ladder if not rung.chosen}
     links = {link.text: link.attributes["href"] for link in page.all("a") if link.attributes["href"].startswith("?")}
-    assert links == {other.name: f"?{other.query}" for other in others}
+    assert links == others
     assert set(links) > {"f16", "q8_0", "q4_0", "BF16", "Q2_K"}
 
 

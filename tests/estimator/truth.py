@@ -122,7 +122,7 @@ def tiny_headers() -> Mapping[str, GGUFHeader]:
 
 def names() -> tuple[str, ...]:
     """All measured models whose architecture has a reading rule: the bundled ones, and a tiny one an architecture."""
-    return (*(entry.id for entry in entries()), *_tiny())
+    return (*(id for id in (entry.id for entry in entries()) if id in all_cases() and id not in _tiny()), *_tiny())
 
 
 def whole_cases(name: str, n_devices: int) -> tuple[Case, ...]:

@@ -68,6 +68,18 @@ def read_hf(config: Mapping[str, object], safetensors: Tensors | None = None) ->
     return replace(_model(whole, rule, build, tensors), checkpoint=checkpoint)
 
 
+def header_of(config: Mapping[str, object]) -> GGUFHeader:
+    """The header of the GGUF that a checkpoint with this config converts to.
+
+    Raises:
+        ModelError: as ``read_hf``.
+    """
+    whole = Config(config)
+    rule = rule_for(whole)
+    build = _built(whole.text_model().with_defaults(defaults_for(whole)), rule)
+    return _header(whole, rule, build, build.tensors)
+
+
 def _n_parameters(stored: Stored, build: Build) -> int:
     """All weights of a checkpoint; a tied embedding that is stored as the output matrix too counts once."""
     n = sum(weight.n_elements for weight in stored.weights.values())
@@ -100,6 +112,13 @@ def _built(config: Config, rule: Rule, weights: Mapping[str, Weight] | None = No
 
 
 def _model(config: Config, rule: Rule, build: Build, tensors: list[Tensor]) -> Model:
+    try:
+        return model_from_header(_header(config, rule, build, tensors))
+    except ModelError as error:
+        raise _in_own_words(error, rule.name(build.config), build.config) from error
+
+
+def _header(config: Config, rule: Rule, build: Build, tensors: list[Tensor]) -> GGUFHeader:
     name = rule.name(build.config)
     metadata = {
         Keys.General.ARCHITECTURE: name,
@@ -108,7 +127,7 @@ def _model(config: Config, rule: Rule, build: Build, tensors: list[Tensor]) -> M
     }
     if title := _title(config):
         metadata[Keys.General.NAME] = title
-    header = GGUFHeader(
+    return GGUFHeader(
         version=3,
         little_endian=True,
         alignment=GGUF_DEFAULT_ALIGNMENT,
@@ -117,10 +136,6 @@ def _model(config: Config, rule: Rule, build: Build, tensors: list[Tensor]) -> M
         tensors=tuple(tensors),
         n_bytes=0,
     )
-    try:
-        return model_from_header(header)
-    except ModelError as error:
-        raise _in_own_words(error, name, build.config) from error
 
 
 def _in_own_words(error: ModelError, architecture: str, config: Config) -> ModelError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,9 +19,17 @@ BY_ID = {entry.id: entry for entry in entries()}
 
 
 def test_what_is_bundled() -> None:
-    assert len(entries()) == len(BY_ID) == 190
-    assert len({entry.name for entry in entries()}) == 190
-    assert CATALOGUE.stat().st_size < 400_000
+    assert len(entries()) == len(BY_ID) >= 250
+    assert len({entry.name for entry in entries()}) == len(BY_ID)
+    assert sum(file.stat().st_size for file in CATALOGUE.parent.iterdir()) < 2_000_000
+
+
+def test_sizes_are_what_names_say() -> None:
+    """As far as names round: a "1B" has up to 1.67 billion parameters. Names of experts' sizes are left out."""
+    for entry in entries():
+        match = re.search(r"(?<![\dxEA.])(\d+(?:\.\d+)?)B\b(?! 16E| 128E)", entry.name)
+        if match and not re.search(r"\dx\d|\bE\dB|OLMoE", entry.name):
+            assert 0.7 < entry.parameters / (float(match[1]) * 1e9) < 1.7, entry.id
 
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.id)
@@ -46,7 +55,8 @@ def test_families_are_together() -> None:
 def test_every_quantization_has_llama_quantizes_bytes(quantization: str) -> None:
     index = QUANTIZED["file_types"].index(quantization)
     expected = {id: sizes[index] for id, sizes in QUANTIZED["bytes"].items()}
-    assert {id: catalogue_model(id, quantization).weights_bytes for id in BY_ID} == expected
+    assert {id: catalogue_model(id, quantization).weights_bytes for id in expected} == expected
+    assert len(expected) == 188
 
 
 def test_quantizations_are_llama_quantizes() -> None:
@@ -59,7 +69,7 @@ def test_quantizations_are_llama_quantizes() -> None:
     ("id", "name", "family", "repo"),
     [
         ("llama-3.1-8b-instruct", "Llama 3.1 8B Instruct", "Llama", "meta-llama/Llama-3.1-8B-Instruct"),
-        ("llama31-8b", "Llama 3.1 8B", "Llama", None),
+        ("llama31-8b", "Llama 3.1 8B base", "Llama", None),
         ("gemma-3-270m-it", "Gemma 3 270M IT", "Gemma 3 and 4", "google/gemma-3-270m-it"),
         ("gpt-oss-20b", "gpt-oss 20B", "gpt-oss", "openai/gpt-oss-20b"),
         ("codellama-7b-hf", "CodeLlama 7B", "Code Llama", "codellama/CodeLlama-7b-hf"),
