@@ -139,6 +139,7 @@ def _estimate_body(query: Query, loaded: Loaded, used: Sequence[Device], now: Es
         "devices": [share_body(share) for share in now.devices],
         "host": share_body(now.host),
         "fits": now.fits,
+        "safe": now.is_safe,
         "max_context": deepest,
         "lines": [asdict(line) for line in now.lines],
         "warnings": [warning._asdict() for warning in (*now.warnings, *loaded.warnings)],

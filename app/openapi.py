@@ -165,6 +165,7 @@ def _estimate_schema() -> Schema:
         "devices": {"type": "array", "items": share},
         "host": share,
         "fits": {"type": "boolean"},
+        "safe": {"type": "boolean", "description": "whether llama.cpp's own margin of 1 GiB stays free, too"},
         "max_context": {"type": "integer", "description": "tokens; 0 if none fits"},
         "lines": {"type": "array", "items": {"type": "object"}},
         "warnings": {"type": "array", "items": {"type": "object"}},

@@ -35,6 +35,11 @@ def parameters(n: int) -> str:
     return f"{n / 1e9:.1f}B" if n >= 1e9 else f"{n / 1e6:.0f}M"
 
 
+def rate(per_second: float) -> str:
+    """Tokens a second with as many digits as help."""
+    return f"{per_second:,.0f} tokens/s" if per_second >= 10 else f"{per_second:.1f} tokens/s"
+
+
 def device_name(device: Device) -> str:
     """A device's short name with its memory: ``RTX 4090 24 GB``."""
     name = re.sub(r"^NVIDIA (GeForce )?|^AMD |^Apple ", "", device.name)

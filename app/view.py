@@ -7,13 +7,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from app import figures, text
+from app.advice import Advice, advice
 from app.ladder import Rung, ladder
 from app.query import Query, as_bad_request, checked
-from estimator import Estimate, Point, curve, estimate, max_context
+from estimator import Estimate, Point, curve, decoding_bound, estimate, max_context
 from estimator.accuracy import PLACEMENTS, band, placement
 from estimator.companions import ALONE
 from estimator.errors import FathomError, SettingsError
 from estimator.fit import STEP
+from estimator.lines import SAFE_MARGIN
 from estimator.memory.context import resolve
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ class Result:
     rows: list[Row]
     alternatives: list[Alternative]
     ladder: list[Rung]
+    advice: list[Advice]
+    bound: str
     figure: dict[str, Any]
     types_figure: dict[str, Any] | None
     accuracy: str
@@ -180,6 +184,8 @@ def _answer(query: Query, model: Model, full: Model | None) -> Result:
         rows=_rows(asked, now, deepest),
         alternatives=alternatives,
         ladder=ladder(query, full, asked) if full else [],
+        advice=[] if now.fits else advice(query, full, asked),
+        bound=_bound(asked, now) if now.fits else "",
         figure=figure,
         types_figure=types_figure,
         accuracy=_accuracy(asked),
@@ -199,6 +205,14 @@ def _accuracy(asked: Asked) -> str:
     if all(device.backend == "generic" for device in devices):
         return said
     return f"{said} What a driver and its kernels add is modelled."
+
+
+def _bound(asked: Asked, now: Estimate) -> str:
+    """At most how fast one sequence is decoded when its context is full; empty where that is not known."""
+    bound = decoding_bound(asked.model, asked.settings, asked.devices, now.context.n_ctx_seq)
+    if bound is None or asked.companions != ALONE:
+        return ""
+    return f"{text.rate(bound.tokens_per_second)} at {text.tokens(now.context.n_ctx_seq)} tokens"
 
 
 def _end(model: Model, settings: Settings, deepest: int) -> int:
@@ -286,6 +300,8 @@ def _detail(now: Estimate, deepest: int, full: int) -> str:
         return f"{asked}; this device has no limit."
     if now.fits:
         spare = f"{asked} of {text.size(share.capacity)}: {text.size(share.capacity - share.total)} stay free."
+        if not now.is_safe:
+            spare += f" llama.cpp itself would leave {text.size(SAFE_MARGIN)}, for what grows with long prompts."
         beyond = f" Memory would last for {text.tokens(deepest)} tokens." if deepest > full else ""
         return spare + beyond
     return f"{asked}, {text.size(share.total - share.capacity)} more than the {text.size(share.capacity)} there are."

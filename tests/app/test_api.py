@@ -74,7 +74,7 @@ def test_json_may_have_numbers_texts_and_truth(client: FlaskClient) -> None:
 def test_the_shape(client: FlaskClient, state: dict[str, Any]) -> None:
     answer = body(client.get(URL, query_string=state))
     assert set(answer) == {
-        *("model", "settings", "devices", "host", "fits", "max_context", "lines", "warnings", "accuracy"),
+        *("model", "settings", "devices", "host", "fits", "safe", "max_context", "lines", "warnings", "accuracy"),
         "links",
     }
     for share in answer["devices"]:
@@ -194,7 +194,7 @@ def test_devices(client: FlaskClient) -> None:
 
 def test_models(client: FlaskClient) -> None:
     answer = body(client.get("/api/v1/models"))
-    assert len(answer["models"]) == len({one["id"] for one in answer["models"]}) == 190
+    assert len(answer["models"]) == len({one["id"] for one in answer["models"]}) == 293
     assert answer["quantizations"] == list(QUANTIZATIONS)
     assert len(QUANTIZATIONS) == 12
     (known,) = (one for one in answer["models"] if one["id"] == "llama-3.1-8b-instruct")

@@ -1,0 +1,53 @@
+"""What would make it fit: each link leads to a page that says that it fits."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+import pytest
+
+from app.query import Query, checked, parse
+from app.view import answer
+from estimator import estimate
+
+STATES = {
+    "a deep context": Query(model="qwen3-30b-a3b", ctx=131072),
+    "a large model": Query(model="llama-3.3-70b-instruct", ctx=32768),
+    "two cards": Query(model="llama-3.3-70b-instruct", ctx=65536, device=("rtx-3090", "rtx-3090")),
+    "slots": Query(model="llama-3.1-8b-instruct", ctx=131072, np=8, device=("rtx-3060-12-gb",)),
+    "a Mac": Query(model="gpt-oss-120b", ctx=32768, device=("m4-pro-48gb",)),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_every_link_leads_to_what_fits(name: str) -> None:
+    query = STATES[name]
+    found = answer(query).advice
+    assert found
+    for one in found:
+        other = parse(parse_qs(one.query))
+        now = estimate(*checked(other))
+        assert now.fits
+        assert one.total == max(now.devices, key=lambda share: share.total - (share.capacity or 0)).total
+        assert one.says
+        changed = {field for field in Query.__slots__ if getattr(other, field) != getattr(query, field)}
+        assert len(changed) == 1
+
+
+def test_nothing_is_advised_where_it_fits() -> None:
+    assert answer(Query(model="llama-3.1-8b-instruct", ctx=8192)).advice == []
+
+
+def test_nothing_is_advised_of_what_lies_beside_the_model() -> None:
+    assert answer(Query(model="qwen3-30b-a3b", ctx=131072, mmproj=2**30)).advice == []
+
+
+def test_the_order_is_that_of_harm() -> None:
+    kinds = [one.kind for one in answer(STATES["a deep context"]).advice]
+    assert kinds[:3] == ["cache_types", "n_ctx", "file_type"]
+    assert kinds[-1] == "device"
+
+
+def test_the_speed_is_a_bound() -> None:
+    assert answer(Query(model="llama-3.1-8b-instruct", ctx=8192)).bound.endswith("tokens/s at 8,192 tokens")
+    assert answer(Query(model="llama-3.1-8b-instruct", ctx=8192, device=("generic",))).bound == ""
