@@ -131,7 +131,7 @@ def test_the_tools_of_a_chart_hide_no_name(visit: Visit) -> None:
 
 def test_another_type_is_one_click_away(visit: Visit) -> None:
     page = visit.open()
-    page.get_by_role("link", name="q4_0").click()
+    page.get_by_role("link", name="q4_0", exact=True).click()
     page.wait_for_url("**kv=q4_0")
     assert fields(page)["k"] == fields(page)["v"] == "q4_0"
 
