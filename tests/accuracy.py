@@ -1,7 +1,8 @@
 """How near the estimates are to llama.cpp's own breakdowns, as a table.
 
-``python -m tests.accuracy`` prints it, and writes it to ``docs/accuracy.md`` and, for the page, to
-``estimator/data/accuracy.json``. It fails, and leaves the files alone, when a figure is worse than the file says.
+``python -m tests.accuracy`` prints it with what users' logs show (``tests.logs``), and writes both to
+``docs/accuracy.md``. The figures go to ``estimator/data/accuracy.json``, for the page, and those of the logs to
+``tests/data/logs/figures.json``. It fails, and leaves the files alone, when a figure is worse than a file says.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from estimator.devices import GENERIC
 from estimator.errors import FathomError
 from estimator.estimate import estimate
 from tests.estimator import truth
+from tests.logs import report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from estimator.accuracy import Placement
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "accuracy.md"
+
+LOGS: Final = Path(__file__).parent / "data" / "logs" / "figures.json"
+"""What must not get worse of the comparison with users' logs."""
 
 KINDS: Final = ("model", "context", "compute")
 """llama.cpp's names of what it reserves: weights, K/V cache and state, compute buffers."""
@@ -140,7 +145,8 @@ def page() -> str:
     lines = [row.line(title) for title, row in sorted(found.architectures.items())]
     return (
         f"{text}{HEAD.format(title='Where')}{_joined(places)}\n"
-        f"{HEAD.format(title='Architecture')}{_joined([*lines, found.whole.line('**all**')])}"
+        f"{HEAD.format(title='Architecture')}{_joined([*lines, found.whole.line('**all**')])}\n"
+        f"{report.section()}"
     )
 
 
@@ -163,6 +169,13 @@ def data() -> str:
     return f'{{"source": {json.dumps(source)}, "bands": {{\n' + ",\n".join(lines) + "\n}}\n"
 
 
+def data_of_logs() -> str:
+    """The whole of ``tests/data/logs/figures.json``: a line for each group of sizes."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(found)}" for name, found in report.sums().items()]
+    source = "make accuracy: [sizes, equal by the build's rules, equal as b11434, worst fraction by the build's rules]"
+    return f'{{"source": {json.dumps(source)}, "logs": {{\n' + ",\n".join(lines) + "\n}}\n"
+
+
 def worse(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Band]]) -> Iterator[str]:
     """What got worse, a sentence each."""
     for architecture, places in before.items():
@@ -175,14 +188,19 @@ def worse(before: Mapping[str, Any], now: Mapping[str, Mapping[str, Band]]) -> I
 def main() -> int:
     """Prints the table, writes the files, fails where a figure got worse."""
     print(page())
-    before = json.loads(DATA.read_text(encoding="utf-8"))["bands"] if DATA.exists() else {}
-    complaints = list(worse(before, bands()))
+    complaints = [*worse(_before(DATA, "bands"), bands()), *report.worse(_before(LOGS, "logs"), report.sums())]
     if complaints:
         print("\n".join(complaints), file=sys.stderr)
         return 1
     PAGE.write_text(page(), encoding="utf-8")
     DATA.write_text(data(), encoding="utf-8")
+    LOGS.write_text(data_of_logs(), encoding="utf-8")
     return 0
+
+
+def _before(path: Path, key: str) -> dict[str, Any]:
+    """The figures that a file has under a key, if there is one."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))[key]) if path.exists() else {}
 
 
 if __name__ == "__main__":

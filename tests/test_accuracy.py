@@ -9,6 +9,7 @@ import pytest
 from estimator.accuracy import DATA, Band
 from tests import accuracy
 from tests.estimator.truth import Figure
+from tests.logs import report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,10 @@ def test_the_page_is_current() -> None:
 
 def test_the_data_are_current() -> None:
     assert DATA.read_text(encoding="utf-8") == accuracy.data(), "run make accuracy"
+
+
+def test_the_figures_of_the_logs_are_current() -> None:
+    assert accuracy.LOGS.read_text(encoding="utf-8") == accuracy.data_of_logs(), "run make accuracy"
 
 
 def test_a_row() -> None:
@@ -54,20 +59,28 @@ def test_what_is_worse(now: Band | None, count: int) -> None:
 
 
 @pytest.mark.parametrize(("before", "code"), [(None, 0), (9, 0), (10, 0), (11, 1)])
-def test_worse_is_refused(before: int | None, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def written(exact: int) -> str:
-        return f'{{"bands": {{"llama": {{"device": [12, {exact}, 12, 0.0]}}}}}}'
+@pytest.mark.parametrize("of_logs", [False, True])
+def test_worse_is_refused(
+    before: int | None, code: int, of_logs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(key: str, exact: int) -> str:
+        figures = f"[12, {exact}, 8, 0.0]" if key == "logs" else f'{{"device": [12, {exact}, 12, 0.0]}}'
+        return f'{{"{key}": {{"llama": {figures}}}}}'
 
-    page, data = tmp_path / "accuracy.md", tmp_path / "accuracy.json"
+    paths = {name: tmp_path / f"{name.lower()}.json" for name in ("PAGE", "DATA", "LOGS")}
     if before:
-        data.write_text(written(before))
-    monkeypatch.setattr(accuracy, "PAGE", page)
-    monkeypatch.setattr(accuracy, "DATA", data)
+        paths["LOGS" if of_logs else "DATA"].write_text(written("logs" if of_logs else "bands", before))
+    for name, path in paths.items():
+        monkeypatch.setattr(accuracy, name, path)
     monkeypatch.setattr(accuracy, "page", lambda: "a page")
     monkeypatch.setattr(accuracy, "bands", lambda: {"llama": {"device": Band(12, 10, 12, 0.0)}})
+    monkeypatch.setattr(report, "sums", lambda: {"llama": report.Sum(12, 10, 8, 0.0)})
     assert accuracy.main() == code
-    assert page.exists() is (code == 0)
+    assert paths["PAGE"].exists() is (code == 0)
     if code:
-        assert data.read_text() == written(11)
+        assert written("logs" if of_logs else "bands", 11) in [
+            path.read_text() for path in paths.values() if path.exists()
+        ]
     else:
-        assert "[12, 10, 12, 0.0]" in data.read_text()
+        assert "[12, 10, 12, 0.0]" in paths["DATA"].read_text()
+        assert "[12, 10, 8, 0.0]" in paths["LOGS"].read_text()
