@@ -172,7 +172,7 @@ def data() -> str:
 def data_of_logs() -> str:
     """The whole of ``tests/data/logs/figures.json``: a line for each group of sizes."""
     lines = [f"  {json.dumps(name)}: {json.dumps(found)}" for name, found in report.sums().items()]
-    source = "make accuracy: [sizes, equal by the build's rules, equal as b11434, worst fraction by the build's rules]"
+    source = "make accuracy, sizes of users' logs: [compared, equal by the rules of the log's build, worst fraction]"
     return f'{{"source": {json.dumps(source)}, "logs": {{\n' + ",\n".join(lines) + "\n}}\n"
 
 

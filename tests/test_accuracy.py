@@ -64,7 +64,7 @@ def test_worse_is_refused(
     before: int | None, code: int, of_logs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def written(key: str, exact: int) -> str:
-        figures = f"[12, {exact}, 8, 0.0]" if key == "logs" else f'{{"device": [12, {exact}, 12, 0.0]}}'
+        figures = f"[12, {exact}, 0.0]" if key == "logs" else f'{{"device": [12, {exact}, 12, 0.0]}}'
         return f'{{"{key}": {{"llama": {figures}}}}}'
 
     paths = {name: tmp_path / f"{name.lower()}.json" for name in ("PAGE", "DATA", "LOGS")}
@@ -74,7 +74,7 @@ def test_worse_is_refused(
         monkeypatch.setattr(accuracy, name, path)
     monkeypatch.setattr(accuracy, "page", lambda: "a page")
     monkeypatch.setattr(accuracy, "bands", lambda: {"llama": {"device": Band(12, 10, 12, 0.0)}})
-    monkeypatch.setattr(report, "sums", lambda: {"llama": report.Sum(12, 10, 8, 0.0)})
+    monkeypatch.setattr(report, "sums", lambda: {"llama": report.Sum(12, 10, 0.0)})
     assert accuracy.main() == code
     assert paths["PAGE"].exists() is (code == 0)
     if code:
@@ -83,4 +83,4 @@ def test_worse_is_refused(
         ]
     else:
         assert "[12, 10, 12, 0.0]" in paths["DATA"].read_text()
-        assert "[12, 10, 8, 0.0]" in paths["LOGS"].read_text()
+        assert "[12, 10, 0.0]" in paths["LOGS"].read_text()

@@ -20,18 +20,17 @@ def test_the_grid_is_in_the_figures() -> None:
     assert sum(figures.sizes for name, figures in found.items() if name.startswith("grid: ")) == 123 * 18
 
 
-GOOD = Sum(10, 9, 5, 0.02)
+GOOD = Sum(10, 9, 0.02)
 
 
 @pytest.mark.parametrize(
     ("now", "count"),
     [
         (GOOD, 0),
-        (Sum(11, 10, 6, 0.01), 0),
-        (Sum(9, 9, 5, 0.02), 1),
-        (Sum(11, 8, 5, 0.02), 1),
-        (Sum(11, 9, 4, 0.02), 1),
-        (Sum(11, 9, 5, 0.03), 1),
+        (Sum(11, 10, 0.01), 0),
+        (Sum(9, 9, 0.02), 1),
+        (Sum(11, 8, 0.02), 1),
+        (Sum(11, 9, 0.03), 1),
         (None, 1),
     ],
 )
