@@ -30,12 +30,15 @@ class Backend:
             so that kernels may read beyond the end. 1 = none.
         fetches: which operations with a weight in host memory it computes nevertheless when there are enough rows, with
             a copy of the weight in its compute buffer (``offload_op``).
+        reduces: most experts of a token whose rows one kernel weighs and adds up. What it reads is kept until it is
+            done (``graph_optimize``), so that nothing of that is overwritten. 0 = there is no such kernel.
     """
 
     name: BackendName
     alignment: int
     row_padding: int
     fetches: Literal["nothing", "products", "everything"] = "nothing"
+    reduces: int = 0
 
     def alloc_size(self, element_type: ElementType, ne0: int, n_rows: int) -> int:
         """Bytes that a contiguous tensor of ``n_rows`` rows of ``ne0`` elements takes in a buffer, padding included.
@@ -52,12 +55,12 @@ class Backend:
 BACKENDS: Final[Mapping[BackendName, Backend]] = MappingProxyType(
     {
         # ggml-cuda.cu:897-918 (get_alignment, get_alloc_size); common.cuh:186 (MATRIX_ROW_PADDING)
-        # ggml-cuda.cu:5735-5758 (offload_op)
-        "cuda": Backend("cuda", alignment=128, row_padding=512, fetches="everything"),
-        "rocm": Backend("rocm", alignment=128, row_padding=512, fetches="everything"),
+        # ggml-cuda.cu:5735-5758 (offload_op); 3094-3234 and 4646-4656 (ggml_cuda_match_moe_weighted_reduction)
+        "cuda": Backend("cuda", alignment=128, row_padding=512, fetches="everything", reduces=15),
+        "rocm": Backend("rocm", alignment=128, row_padding=512, fetches="everything", reduces=15),
         # ggml-metal.cpp:206-248 (get_alloc_size), 269, 347, 425 (alignment of shared, private and mapped buffers)
-        # ggml-metal.cpp:780-786 (offload_op)
-        "metal": Backend("metal", alignment=32, row_padding=1, fetches="products"),
+        # ggml-metal.cpp:780-786 (offload_op); ggml-metal-fusion.cpp:503-600 and 807-850 (moe_reduce)
+        "metal": Backend("metal", alignment=32, row_padding=1, fetches="products", reduces=8),
         # ggml-impl.h:44 (TENSOR_ALIGNMENT); ggml-backend.cpp:2614
         "generic": Backend("generic", alignment=32, row_padding=1),
     }

@@ -153,7 +153,8 @@ def placed(model: Model, settings: Settings, devices: Sequence[Device], lines: I
 
 def target(backend: Backend) -> Target:
     """A device of this backend as the graph sees it."""
-    return Target(scratch(backend.name), backend.alignment, backend.fetches, is_real=backend.name != "generic")
+    is_real = backend.name != "generic"
+    return Target(scratch(backend.name), backend.alignment, backend.fetches, backend.reduces, is_real)
 
 
 class _Run(NamedTuple):

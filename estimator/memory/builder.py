@@ -36,7 +36,8 @@ TOKENS: Final = "tokens"
 
 
 class Target(NamedTuple):
-    """A device as the graph sees it: its backend's scratch, the alignment of its buffer in bytes, what it fetches.
+    """A device as the graph sees it: its backend's scratch, the alignment of its buffer in bytes, and what it fetches
+    and reduces (see ``Backend``).
 
     ``is_real``: a run on it keeps the devices that graphs ask for by name. llama.cpp's own breakdown, which is what
     other devices are measured by, forgets them (ggml-backend.cpp:2117, ``ggml_backend_sched_reserve_size``).
@@ -45,6 +46,7 @@ class Target(NamedTuple):
     scratch: Scratch
     alignment: int
     fetches: Literal["nothing", "products", "everything"] = "nothing"
+    reduces: int = 0
     is_real: bool = False
 
 
@@ -242,6 +244,10 @@ class Graph:
         if self.keeps_wishes and not self.context.offload_kqv:
             node.device = HOST
         return node
+
+    def reduces(self, node: Node, n_used: int) -> bool:
+        """Whether one kernel weighs and adds up what so many experts gave, where ``node`` is computed."""
+        return node.device >= 0 and 2 <= n_used <= self._targets[node.device].reduces
 
     def lookup(self, size: int, *sources: Node, inplace: bool = False, kept: bool = False) -> Node:
         """Rows of a weight of the input layer, which stays on the host."""

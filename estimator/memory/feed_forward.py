@@ -181,12 +181,15 @@ def mixture(graph: Graph, layer: Layer, of: Experts, normed: Node, chosen: Node,
         activated = graph.add(width, activated)
     elif of.factors != PLAIN:
         activated = _activated(graph, of.activation, activated, lambda: product(of.factors[1], each, rows))
-    cur = product("down", of.n_used * size, activated)
+    cur = given = product("down", of.n_used * size, activated)
+    read: list[Node] = []
     if not layer.weighed_first:
         cur = graph.add(cur.size, cur, weights, inplace=True)
+        if graph.reduces(given, of.n_used):
+            read = [*(given.sources if "down" in layer.expert_factors else [given]), weights]
     if of.n_used == 1:
         graph.settle()
-    total = graph.add(size, cur)  # each further expert is added in place
+    total = graph.add(size, cur, *read)  # each further expert is added in place
     if of.n_used > 1:
         graph.settle()
     return total

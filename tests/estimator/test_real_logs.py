@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 
-from estimator.devices import device
-from estimator.estimate import estimate
+from estimator.devices import GENERIC, Device, device
+from estimator.estimate import estimate, placed
+from estimator.memory import attention
+from estimator.memory.builder import Target
+from estimator.memory.context import resolve
+from estimator.memory.graph import buffers
+from estimator.memory.scratch import scratch
 from estimator.settings import Settings
 from estimator.sources.catalogue import catalogue_model
+
+if TYPE_CHECKING:
+    from estimator.backends import BackendName
+    from estimator.layer import Layer
+    from estimator.memory.builder import Graph
 
 MIB = 2**20
 
@@ -58,3 +71,44 @@ def test_a_gpu_without_layers_fetches_the_weights_for_its_products(
     since = 3 * n_ubatch * model.n_embd * 4 / MIB
     assert share.weights == share.kv_cache == 0
     assert share.compute / MIB - since == pytest.approx(compute, abs=0.01)
+
+
+@pytest.mark.parametrize(("reduces", "compute"), [(15, 1_678_541_184), (0, 1_141_113_216)])
+def test_what_experts_gave_is_kept_for_the_kernel_that_adds_it_up(
+    reduces: int, compute: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GenerelSchwerz/llama.cpp issue 80: the allocator asked on an RTX 5070 Ti, with and without fusion. That fork has
+    # masks of next to no bytes and batches of text alone.
+    class Masked(attention.CacheInputs):
+        def __init__(self, graph: Graph, layer: Layer) -> None:
+            super().__init__(graph, layer)
+            self.mask = graph.input(128)
+
+    monkeypatch.setattr(attention, "CacheInputs", Masked)
+    model = catalogue_model("qwen3.5-35b-a3b", "Q8_0")
+    model = replace(model, traits=replace(model.traits, mixed_batches=False))
+    settings = Settings(n_ctx=65536, n_batch=8192, n_ubatch=8192, n_parallel=1)
+    card = device("rtx-5070-ti")
+    target = Target(scratch(card.backend), 128, "everything", reduces, is_real=True)
+    found = buffers(model, resolve(model, settings), [target], placed(model, settings, [card]))
+    assert found[0].total == compute
+
+
+@pytest.mark.parametrize(
+    ("model", "n_used", "backend", "is_kept"),
+    [
+        ("qwen3.5-35b-a3b", 8, "cuda", True),
+        ("qwen3.5-35b-a3b", 8, "rocm", True),
+        ("qwen3.5-35b-a3b", 8, "metal", True),
+        ("qwen3-coder-next", 10, "cuda", True),
+        ("qwen3-coder-next", 10, "metal", False),
+    ],
+)
+def test_each_backend_keeps_what_so_many_experts_gave(
+    model: str, n_used: int, backend: BackendName, is_kept: bool
+) -> None:
+    known, settings = catalogue_model(model, "Q8_0"), Settings(n_ctx=4096, n_parallel=1)
+    assert known.layers[0].n_expert_used == n_used
+    card = Device(id="card", name="Card", backend=backend)
+    least, found = (estimate(known, settings, [device]).devices[0].compute for device in (GENERIC, card))
+    assert (found - least > 0.7 * n_used * 512 * known.n_embd * 4) is is_kept

@@ -132,6 +132,12 @@ RULES: Final = {
         "27390",
         lambda log: log.backend == "Metal" and _has_flash_attention(log),
     ),
+    "weighed-in-place": Rule(
+        "what experts gave was weighed in place, with no kernel that keeps it to weigh and add it up at once",
+        "2026-08-20",
+        "25952, 28948",
+        lambda log: log.model is not None and any(layer.n_expert_used > 1 for layer in log.model.kinds),
+    ),
     "text-or-embeddings": Rule(
         "a batch held tokens or embeddings, not both, and had no branch for a mixture",
         "2026-07-13",
@@ -248,7 +254,8 @@ def _exchanged(log: Log, active: frozenset[str]) -> Iterator[None]:
 
 
 def _target(backend: Backend, active: frozenset[str]) -> Target:
-    target = Target(scratch(backend.name), backend.alignment, backend.fetches, is_real=True)
+    reduces = 0 if "weighed-in-place" in active else backend.reduces
+    target = Target(scratch(backend.name), backend.alignment, backend.fetches, reduces, is_real=True)
     if "pooled-copies" in active:
         return target._replace(scratch=scratch("generic"))
     return target._replace(scratch=_MetalInPlace()) if "metal-in-place" in active else target

@@ -115,12 +115,12 @@ def _joined(lines: Iterable[str]) -> str:
 def _by_what(logs: Iterable[Compared]) -> Iterator[tuple[str, int, list[Figure]]]:
     """The kind of size, the logs that have one, and the sizes."""
     found: dict[str, list[Figure]] = defaultdict(list)
-    n_logs: dict[str, set[str]] = defaultdict(set)
+    n_logs: dict[str, set[Log]] = defaultdict(set)
     for compared in logs:
         for figure in compared.figures:
             name = _name(figure)
             found[name].append(figure)
-            n_logs[name].add(compared.log.source)
+            n_logs[name].add(compared.log)
     for name in (WHOLE_CACHE, *NAMES.values(), HOST_COMPUTE):
         if found[name]:
             yield name, len(n_logs[name]), found[name]

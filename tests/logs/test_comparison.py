@@ -52,6 +52,7 @@ def test_the_grid_has_no_differences_at_all() -> None:
         ("f32-mask", "llama.cpp#10701"),
         ("pooled-copies", "T1_kvq4_0_ctx32768_ub1586.log"),
         ("metal-in-place", "(llama-server b8999-b97ebdc98, 2026-05-04)"),
+        ("weighed-in-place", "T5_B28_t40_kvq8_0_smlayer_ctx32768_ub1586.log"),
         ("text-or-embeddings", "llama.cpp#8213"),
         ("tokens-only", "llama.cpp#8213"),
         ("early-selection", "T5_B28_t40_kvq8_0_smlayer_ctx32768_ub1586.log"),
