@@ -58,7 +58,7 @@ class Repo:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
     """A request, and how many bytes of a body were sent."""
 
@@ -150,16 +150,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        hub, self.sent = self.server_hub, 0
+        hub = self.server_hub
+        # written down before anything is sent: a client that has its answer may look at once
+        self.asked = Asked(self.command, self.path, self.headers.get("Range"), self.headers.get("Authorization"), 0)
+        hub.asked.append(self.asked)
         path = unquote(urlsplit(self.path).path)
         fault = hub.take_fault(path)
         try:
             self._route(path, fault)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
-        finally:
-            range_ = self.headers.get("Range")
-            hub.asked.append(Asked(self.command, self.path, range_, self.headers.get("Authorization"), self.sent))
 
     def _route(self, path: str, fault: Fault | None) -> None:
         if fault and fault.seconds and not fault.cut:
@@ -257,8 +257,8 @@ class _Handler(BaseHTTPRequestHandler):
         stop = (start + end) // 2 if fault and fault.cut else end
         for at in range(start, stop, PAGE_SIZE):
             part = blob.part(at, min(at + PAGE_SIZE, stop))
+            self.asked.sent += len(part)
             self.wfile.write(part)
-            self.sent += len(part)
             if fault and fault.cut:
                 time.sleep(fault.seconds)
         if stop < end:
