@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from estimator.accuracy import Band
+    from estimator.sources.catalogue import Entry
 
 pages = Blueprint("pages", __name__)
 
@@ -184,7 +185,14 @@ def _unlinked(typed: Mapping[str, Sequence[str]]) -> str:
 
 def _model_groups() -> tuple[Group, ...]:
     groups = groupby(entries(), key=lambda entry: entry.family)
-    return tuple(Group(family, tuple(Option(entry.id, entry.name) for entry in found)) for family, found in groups)
+    return tuple(
+        Group(family, tuple(Option(entry.id, _of_entry(entry)) for entry in found)) for family, found in groups
+    )
+
+
+def _of_entry(entry: Entry) -> str:
+    """A model by what people look for: its name, size and native context; a list of a browser searches all of it."""
+    return f"{entry.name} · {text.parameters(entry.parameters)} · {text.short_tokens(entry.context_length)}"
 
 
 def _device_groups() -> tuple[Group, ...]:

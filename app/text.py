@@ -30,6 +30,13 @@ def tokens(n: int) -> str:
     return f"{n:,}"
 
 
+def short_tokens(n: int) -> str:
+    """A round number of tokens: 128K, 1M, else with separators."""
+    if n >= 2**20 and n % 2**20 == 0:
+        return f"{n // 2**20}M tokens"
+    return f"{n // 1024}K tokens" if n >= 1024 and n % 1024 == 0 else f"{n:,} tokens"
+
+
 def parameters(n: int) -> str:
     """A number of weights: 8.0B, 270M."""
     return f"{n / 1e9:.1f}B" if n >= 1e9 else f"{n / 1e6:.0f}M"
