@@ -28,6 +28,10 @@ HUB_CACHE: Final = None
 HUB_CACHE_BYTES: Final = 256 * 1024 * 1024
 """Bytes that are kept at most; 0 = nothing. A model takes a few thousand."""
 
+OLLAMA_REGISTRY: Final = None
+"""Address of the registry that names of Ollama's library are looked up in, such as https://registry.ollama.ai; None =
+none is asked, and only the names that are at hand are known."""
+
 HUB_FRESH_SECONDS: Final = 300
 """How long a list of a repository's files is believed."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -21,11 +22,11 @@ from estimator.sources.catalogue import catalogue_model, full_precision
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.facts import checked_facts
 from estimator.sources.hparams import MAX_LAYERS
-from estimator.sources.ollama import is_library_name, names_of, served
+from estimator.sources.ollama import is_library_name, served
 from estimator.sources.quantize import FILE_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from estimator import Companions, Model
 
@@ -103,12 +104,13 @@ class Query:
         """
         if self.facts:
             return Loaded(linked_model(self.facts)[0])
+        if is_library_name(self.model):
+            return _from_library(self.model)
         if hub.is_name(self.model):
             found = hub.find(self.model, self.quant)
             return Loaded(found.model, found.source, found.source.warnings, found.full)
         try:
-            model = catalogue_model(self.model, self.quant)
-            return Loaded(model, None, tuple(_of_library(self.model, self.quant)), full_precision(self.model))
+            return Loaded(catalogue_model(self.model, self.quant), full=full_precision(self.model))
         except FathomError as error:
             raise as_bad_request(error) from None
 
@@ -221,22 +223,56 @@ def _check_one_model(state: Mapping[str, Any]) -> None:
 
 
 def _take_library_name(state: dict[str, Any]) -> None:
-    """Put the bundled model, and the quantization that Ollama serves it in, in place of a name of Ollama's library."""
-    if is_library_name(state.get("model", "")):
-        try:
-            found = served(state["model"])
-        except FathomError as error:
-            raise as_bad_request(error) from None
+    """Put the bundled model, and the quantization that Ollama serves it in, in place of a name of Ollama's library.
+
+    A name that is not at hand stays, for the registry may know it; so does one whose file is another than the bundled.
+    """
+    if not is_library_name(state.get("model", "")):
+        return
+    try:
+        found = served(state["model"])
+    except FathomError:
+        return
+    if "quant" in state or not found.differs_from(catalogue_model(found.id, found.file_type).weights_bytes):
         state["model"] = found.id
         state.setdefault("quant", found.file_type)
 
 
-def _of_library(id: str, file_type: str) -> Iterator[Caution]:
-    """Where Ollama serves this model as another file than the one that is estimated."""
-    for name, found in names_of(id, file_type):
-        if found.differs_from(catalogue_model(id, file_type).weights_bytes):
-            text = f"Ollama's {name} is {found.published_gb:g} GB, another file than the one that is estimated here."
-            yield Caution("ollama-file-differs", text)
+def _from_library(name: str) -> Loaded:
+    """A model by its name in Ollama's library: what the registry has, else what is at hand."""
+    registry = hub.ollama_registry()
+    try:
+        if registry is None:
+            return _at_hand(name)
+        pulled = registry.find(name)
+    except FathomError as error:
+        raise as_bad_request(error) from None
+    except RequestError as error:
+        if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        try:
+            return _at_hand(name)
+        except FathomError:
+            raise error from None
+    warnings = []
+    if pulled.projector:
+        text = f"Ollama loads a projector of {pulled.projector:,} bytes beside this model: mmproj={pulled.projector}."
+        warnings.append(Caution("ollama-projector", text))
+    return Loaded(pulled.model, None, tuple(warnings))
+
+
+def _at_hand(name: str) -> Loaded:
+    """The bundled model that comes nearest to what Ollama serves.
+
+    Raises:
+        ModelError: the name is not at hand.
+    """
+    found = served(name)
+    model = catalogue_model(found.id, found.file_type)
+    if not found.differs_from(model.weights_bytes):
+        return Loaded(model)
+    text = f"Ollama's {name} is {found.published_gb:g} GB, another file than the {found.file_type} estimated here."
+    return Loaded(model, None, (Caution("ollama-file-differs", text),))
 
 
 linked_model = lru_cache(maxsize=32)(checked_facts)

@@ -17,6 +17,7 @@ from estimator.errors import FathomError, SettingsError
 from estimator.fit import STEP
 from estimator.lines import SAFE_MARGIN
 from estimator.memory.context import resolve
+from estimator.sources.ollama import is_library_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +133,8 @@ def answer(query: Query) -> Result:
     result = replace(_answer(query, loaded.model, loaded.full), cautions=loaded.warnings)
     source = loaded.source
     if source is None:
-        return result
+        is_served = is_library_name(query.model) and not query.facts
+        return replace(result, quantization=loaded.model.file_type or "") if is_served else result
     label = source.entry.label if source.entry else ""
     return replace(result, source=source, quantization=label, files=_files(query, source))
 

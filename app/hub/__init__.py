@@ -16,6 +16,7 @@ from app.hub.client import Client
 from app.hub.listing import label_of
 from app.hub.lookup import Found, Hub
 from app.hub.names import MAX_NAME, Name, is_name, parse_name
+from app.hub.ollama import Registry
 from app.hub.source import Source
 from app.hub.store import NoStore, SqliteStore, Store
 
@@ -33,6 +34,7 @@ __all__ = [
     "init_app",
     "is_name",
     "named_file",
+    "ollama_registry",
     "parse_name",
 ]
 
@@ -42,9 +44,19 @@ def init_app(app: Flask) -> None:
     bounds.install()
     config = app.config
     client = Client(config["HUB_ENDPOINT"] or constants.ENDPOINT, os.environ.get("HF_TOKEN", "").strip() or None)
+    store = _store(config["HUB_CACHE"], config["HUB_CACHE_BYTES"])
+    app.extensions["ollama"] = None
+    if config["OLLAMA_REGISTRY"]:
+        app.extensions["ollama"] = Registry(
+            config["OLLAMA_REGISTRY"],
+            store,
+            fresh_seconds=config["HUB_FRESH_SECONDS"],
+            lookup_seconds=config["HUB_LOOKUP_SECONDS"],
+            at_once=config["HUB_LOOKUPS_AT_ONCE"],
+        )
     app.extensions["hub"] = Hub(
         client,
-        _store(config["HUB_CACHE"], config["HUB_CACHE_BYTES"]),
+        store,
         fresh_seconds=config["HUB_FRESH_SECONDS"],
         lookup_seconds=config["HUB_LOOKUP_SECONDS"],
         at_once=config["HUB_LOOKUPS_AT_ONCE"],
@@ -59,6 +71,12 @@ def find(name: str, quantization: str) -> Found:
     """
     hub: Hub = current_app.extensions["hub"]
     return hub.find(parse_name(name), quantization)
+
+
+def ollama_registry() -> Registry | None:
+    """The registry that names of Ollama's library are looked up in, if the server was given one."""
+    registry: Registry | None = current_app.extensions["ollama"]
+    return registry
 
 
 @dataclass(frozen=True, slots=True)

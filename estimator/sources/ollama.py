@@ -17,7 +17,7 @@ from estimator.sources.quantize import FILE_TYPES
 from estimator.suggest import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 LIBRARY: Final = Path(__file__).parents[1] / "data" / "ollama.json"
 
@@ -72,14 +72,6 @@ def served(text: str) -> Served:
         raise _unknown(message, tuple(f"{name}:{tag}" for tag in tags))
     id, served_type, published_gb = tags[size]
     return Served(id, file_type or served_type, published_gb if file_type in (None, served_type) else None)
-
-
-def names_of(id: str, file_type: str) -> Iterator[tuple[str, Served]]:
-    """The names under which a bundled model is served at a file type."""
-    for name, entry in _library().items():
-        for tag, facts in entry["tags"].items():
-            if facts[:2] == [id, file_type]:
-                yield f"{name}:{tag}", Served(*facts)
 
 
 def _unknown(message: str, allowed: tuple[str, ...]) -> ModelError:

@@ -222,3 +222,10 @@ def test_a_file_that_ollama_serves_otherwise(client: FlaskClient) -> None:
     }
     assert "ollama-file-differs" in codes["gpt-oss:20b"]
     assert "ollama-file-differs" not in codes["llama3.1:8b"]
+
+
+def test_a_tag_of_ollama_that_is_not_at_hand(client: FlaskClient) -> None:
+    reply = client.get("/api/v1/estimate?model=llama3.1:9b")
+    assert reply.status_code == 400
+    error = reply.get_json()["error"]
+    assert (error["code"], error["field"], error["allowed"][0]) == ("unknown-model", "model", "llama3.1:8b")

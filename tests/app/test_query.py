@@ -180,7 +180,6 @@ def test_empty_values_do_not_count_as_a_repetition() -> None:
         ("ncffn=1k", "out-of-range", "ncffn", "1024", "a whole number from 0 to 512"),
         ("kvo=no", "not-a-switch", "kvo", "'no'", ("on", "off")),
         ("wired=1.5", "not-a-number", "wired", "'1.5'", "a whole number such as 4096 or 4k"),
-        ("model=llama3.1:9b", "unknown-model", "model", "'9b'", ("llama3.1:8b", "llama3.1:70b", "llama3.1:405b")),
         ("quant=q9", "unknown-quantization", "quant", "'q9'", FILE_TYPES),
         ("draft=qwen3-0.6b:q9", "unknown-quantization", "draft", "'qwen3-0.6b:q9'", FILE_TYPES),
         ("mmproj=1.5", "not-a-size", "mmproj", "'1.5'", SIZE),
