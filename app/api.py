@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, Response, jsonify, request, url_for
 
-from app.errors import RequestError
+from app.errors import RequestError, as_bad_request
 from app.openapi import document
-from app.query import Loaded, Query, as_bad_request, checked, parse, texts
+from app.query import Query, checked, parse, texts
 from estimator import devices, estimate, max_context
 from estimator.accuracy import band
 from estimator.errors import FathomError
@@ -20,6 +20,7 @@ from estimator.sources.catalogue import QUANTIZATIONS, entries
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from app.library import Loaded
     from estimator import Device, Estimate, Model, Share
 
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from estimator.errors import FathomError
 
 
 class RequestError(Exception):
@@ -49,3 +52,25 @@ def shown(text: str, most: int = 40) -> str:
 def error_body(code: str, field: str | None, message: str, allowed: str | tuple[str, ...] | None) -> dict[str, Any]:
     """The one shape of an error: ``{"error": {"code", "field", "message", "allowed"}}``."""
     return {"error": {"code": code, "field": field, "message": message, "allowed": allowed}}
+
+
+FIELD_OF: Final = {
+    "n_ctx": "ctx",
+    "cache_type_k": "kv",
+    "cache_type_v": "kv",
+    "flash_attn": "fa",
+    "n_ubatch": "ub",
+    "n_parallel": "np",
+    "n_gpu_layers": "ngl",
+    "cpu_tensors": "ncmoe",
+}
+"""The query's name of a setting of the core."""
+
+
+def as_bad_request(error: FathomError) -> RequestError:
+    """A refusal of the core in the names of the query."""
+    field = FIELD_OF.get(error.field or "", error.field)
+    message = error.message
+    if field and error.field and message.startswith(error.field):
+        message = field + message.removeprefix(error.field)
+    return RequestError(error.code, field, message, error.allowed)

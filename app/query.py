@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from app import hub
 from app.beside import companions, parse_draft, parse_size
-from app.errors import RequestError, shown
+from app.errors import RequestError, as_bad_request, shown
+from app.library import Loaded, from_library, take_library_name
 from estimator import Device, Settings, device, with_wired_limit
-from estimator.cautions import Caution
 from estimator.engines.llama_cpp import PROGRAMS, Program, kept_on_cpu, program
 from estimator.errors import FathomError
 from estimator.estimate import MAX_DEVICES
@@ -22,7 +21,7 @@ from estimator.sources.catalogue import catalogue_model, full_precision
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.facts import checked_facts
 from estimator.sources.hparams import MAX_LAYERS
-from estimator.sources.ollama import is_library_name, served
+from estimator.sources.ollama import is_library_name
 from estimator.sources.quantize import FILE_TYPES
 
 if TYPE_CHECKING:
@@ -34,31 +33,6 @@ MAX_TEXT: Final = 200
 """Characters of one value: no id, type or number is longer; names on the Hub and ``facts`` have limits of their own."""
 
 KIBI: Final = {"k": 1024, "m": 1024 * 1024}
-
-FIELD_OF: Final = {
-    "n_ctx": "ctx",
-    "cache_type_k": "kv",
-    "cache_type_v": "kv",
-    "flash_attn": "fa",
-    "n_ubatch": "ub",
-    "n_parallel": "np",
-    "n_gpu_layers": "ngl",
-    "cpu_tensors": "ncmoe",
-}
-"""The query's name of a setting of the core."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model, where on the Hub it was read (None for others), and what to know about that.
-
-    ``full`` is the model in full precision, None where only this quantization of it is at hand.
-    """
-
-    model: Model
-    source: hub.Source | None = None
-    warnings: tuple[Caution, ...] = ()
-    full: Model | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +79,7 @@ class Query:
         if self.facts:
             return Loaded(linked_model(self.facts)[0])
         if is_library_name(self.model):
-            return _from_library(self.model)
+            return from_library(self.model)
         if hub.is_name(self.model):
             found = hub.find(self.model, self.quant)
             return Loaded(found.model, found.source, found.source.warnings, found.full)
@@ -205,7 +179,7 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
         elif present:
             state[name] = _PARSERS[name](present[0])
     _check_one_model(state)
-    _take_library_name(state)
+    take_library_name(state)
     return Query(**state)
 
 
@@ -220,59 +194,6 @@ def _check_one_model(state: Mapping[str, Any]) -> None:
     if "facts" in state and (beside := [name for name in ("model", "quant") if name in state]):
         message = f"{beside[0]} stands beside facts, which tell all of a model"
         raise RequestError("excluded", beside[0], message, "either facts, or model and quant")
-
-
-def _take_library_name(state: dict[str, Any]) -> None:
-    """Put the bundled model, and the quantization that Ollama serves it in, in place of a name of Ollama's library.
-
-    A name that is not at hand stays, for the registry may know it; so does one whose file is another than the bundled.
-    """
-    if not is_library_name(state.get("model", "")):
-        return
-    try:
-        found = served(state["model"])
-    except FathomError:
-        return
-    if "quant" in state or not found.differs_from(catalogue_model(found.id, found.file_type).weights_bytes):
-        state["model"] = found.id
-        state.setdefault("quant", found.file_type)
-
-
-def _from_library(name: str) -> Loaded:
-    """A model by its name in Ollama's library: what the registry has, else what is at hand."""
-    registry = hub.ollama_registry()
-    try:
-        if registry is None:
-            return _at_hand(name)
-        pulled = registry.find(name)
-    except FathomError as error:
-        raise as_bad_request(error) from None
-    except RequestError as error:
-        if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise
-        try:
-            return _at_hand(name)
-        except FathomError:
-            raise error from None
-    warnings = []
-    if pulled.projector:
-        text = f"Ollama loads a projector of {pulled.projector:,} bytes beside this model: mmproj={pulled.projector}."
-        warnings.append(Caution("ollama-projector", text))
-    return Loaded(pulled.model, None, tuple(warnings))
-
-
-def _at_hand(name: str) -> Loaded:
-    """The bundled model that comes nearest to what Ollama serves.
-
-    Raises:
-        ModelError: the name is not at hand.
-    """
-    found = served(name)
-    model = catalogue_model(found.id, found.file_type)
-    if not found.differs_from(model.weights_bytes):
-        return Loaded(model)
-    text = f"Ollama's {name} is {found.published_gb:g} GB, another file than the {found.file_type} estimated here."
-    return Loaded(model, None, (Caution("ollama-file-differs", text),))
 
 
 linked_model = lru_cache(maxsize=32)(checked_facts)
@@ -302,15 +223,6 @@ def checked(query: Query, model: Model | None = None) -> Asked:
         return Asked(model or query.load().model, query.settings(), query.devices(), query.companions())
     except FathomError as error:
         raise as_bad_request(error) from None
-
-
-def as_bad_request(error: FathomError) -> RequestError:
-    """A refusal of the core in the names of the query."""
-    field = FIELD_OF.get(error.field or "", error.field)
-    message = error.message
-    if field and error.field and message.startswith(error.field):
-        message = field + message.removeprefix(error.field)
-    return RequestError(error.code, field, message, error.allowed)
 
 
 def _device_id(text: str) -> str:

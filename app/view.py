@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from app import figures, text
 from app.advice import Advice, advice
+from app.errors import as_bad_request
 from app.ladder import Rung, ladder
-from app.query import Query, as_bad_request, checked
+from app.query import Query, checked
 from estimator import Estimate, Point, curve, decoding_bound, estimate, max_context
 from estimator.accuracy import PLACEMENTS, band, placement
 from estimator.companions import ALONE

@@ -14,9 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.beside import MAX_PROJECTOR, SIZE
-from app.errors import RequestError
+from app.errors import FIELD_OF, RequestError
 from app.hub import MAX_NAME
-from app.query import FIELD_OF, MAX_TEXT, Query, checked, parse
+from app.query import MAX_TEXT, Query, checked, parse
 from estimator import Settings, device, devices
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import MAX_DEVICES
