@@ -34,16 +34,17 @@ def take_library_name(state: dict[str, Any]) -> None:
     """Put the bundled model, and the quantization that Ollama serves it in, in place of a name of Ollama's library.
 
     A name that is not at hand stays, for the registry may know it; so does one whose file is another than the bundled.
+    Either says itself what it is quantized to, whatever else the query says.
     """
     if not is_library_name(state.get("model", "")):
         return
+    state.pop("quant", None)
     try:
         found = served(state["model"])
     except FathomError:
         return
-    if "quant" in state or not found.differs_from(catalogue_model(found.id, found.file_type).weights_bytes):
-        state["model"] = found.id
-        state.setdefault("quant", found.file_type)
+    if not found.differs_from(catalogue_model(found.id, found.file_type).weights_bytes):
+        state["model"], state["quant"] = found.id, found.file_type
 
 
 def from_library(name: str) -> Loaded:

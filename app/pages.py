@@ -18,6 +18,7 @@ from estimator.accuracy import PLACEMENTS, bands, total
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS, entries
+from estimator.sources.ollama import is_library_name
 from estimator.sources.quantize import FILE_TYPES
 
 if TYPE_CHECKING:
@@ -73,9 +74,13 @@ class Form:
         return values[0] if values else ""
 
     @property
-    def file(self) -> hub.NamedFile | None:
-        """The file on the Hub that the model is, if it names one: then there is no quantization to choose."""
-        return hub.named_file(self.value("model"))
+    def fixed_quantization(self) -> str | None:
+        """What stands in place of a choice where the model's name is that of a file; None where there is a choice."""
+        name = self.value("model")
+        if is_library_name(name):
+            return "as Ollama serves it"
+        file = hub.named_file(name)
+        return (file.label or "that of the file") if file else None
 
 
 @dataclass(frozen=True, slots=True)

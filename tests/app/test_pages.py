@@ -316,3 +316,10 @@ def test_a_link_that_cannot_be_read_leads_back_to_the_lists(client: FlaskClient,
     page = html.parse(reply.text)
     assert page.one("input", name="facts").attributes["value"] == "2nothing"
     assert page.one("p", class_="linked").one("a").attributes["href"] == f"/{kept}"
+
+
+def test_a_name_of_ollama_says_its_quantization_itself(client: FlaskClient) -> None:
+    page = html.parse(client.get("/?model=gpt-oss:20b&quant=Q4_K_M").text)
+    (select,) = [one for one in page.all("select") if one.attributes.get("name") == "quant"]
+    assert "disabled" in select.attributes
+    assert "MXFP4_MOE" in page.one("p", class_="subject").text

@@ -134,7 +134,8 @@ def refusal(text: str) -> RequestError:
         ("mmproj=0", {}),
         ("model=llama3.1:8b", {"model": "llama-3.1-8b-instruct", "quant": "Q4_K_M"}),
         ("model=Llama3.2:1B", {"model": "llama-3.2-1b-instruct", "quant": "Q8_0"}),
-        ("model=llama3.2:1b&quant=q6_k", {"model": "llama-3.2-1b-instruct", "quant": "Q6_K"}),
+        ("model=llama3.2:1b&quant=q6_k", {"model": "llama-3.2-1b-instruct", "quant": "Q8_0"}),
+        ("model=gpt-oss:20b&quant=q6_k", {"model": "gpt-oss:20b"}),
         ("model=qwen2.5:7b-instruct-q3_K_S", {"model": "qwen2.5-7b-instruct", "quant": "Q3_K_S"}),
     ],
 )
