@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from estimator import max_context
+from estimator.companions import ALONE
+from estimator.estimate import fixed
 from estimator.inverse import quantized
 from estimator.sources.catalogue import QUANTIZATIONS
 
@@ -36,19 +38,29 @@ def ladder(query: Query, full: Model, asked: Asked) -> list[Rung]:
     names = dict.fromkeys((*QUANTIZATIONS, query.quant))
     models = [model for name in names if (model := quantized(full, name))]
     return [
-        _rung(query, model, asked._replace(model=model))
+        _rung(query, model, _deepest(model, full, asked))
         for model in sorted(models, key=lambda model: model.weights_bytes, reverse=True)
     ]
 
 
-def _rung(query: Query, model: Model, asked: Asked) -> Rung:
+def _deepest(model: Model, full: Model, asked: Asked) -> int:
+    """The deepest context. Where all is on one device only the weights differ, so that one graph serves all rungs."""
+    settings, devices = asked.settings, asked.devices
+    is_whole = settings.n_gpu_layers == -1 and settings.cpu_tensors is None and settings.offload_kqv
+    if len(devices) > 1 or not is_whole or asked.companions != ALONE:
+        return max_context(*asked._replace(model=model))
+    (more,), (whole,) = (fixed(one, settings, devices) for one in (model, full))
+    return max_context(full, settings, devices, spare=more - whole)
+
+
+def _rung(query: Query, model: Model, deepest: int) -> Rung:
     name = model.file_type or ""
     n_elements = sum(tensor.n_elements for tensor in model.tensors)
     return Rung(
         name=name,
         size=model.weights_bytes,
         bits=model.weights_bytes * 8 / n_elements,
-        max_context=max_context(*asked),
+        max_context=deepest,
         query=replace(query, quant=name).canonical(),
         chosen=name == query.quant,
     )

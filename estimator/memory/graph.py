@@ -82,6 +82,7 @@ def _layer_by_layer(graph: Graph, places: Places, alignments: Sequence[int]) -> 
     model = graph.model
     first, parts = _begin(graph, places)
     settled, waiting = graph.take_nodes()
+    left = {name: node for name, node in graph.left.items() if node.device == HOST and node.base is None}
     made: dict[tuple[int, int, bool], Section] = {}
     sections = []
     size = first.size
@@ -104,7 +105,7 @@ def _layer_by_layer(graph: Graph, places: Places, alignments: Sequence[int]) -> 
     if waiting and sections[0].settled[0] is not BEFORE:
         return None
     inputs = [source for source in graph.inputs if source.device == HOST]
-    return trunk_sizes([*settled, *waiting], first, sections, graph.shared, inputs, alignments)
+    return trunk_sizes([*settled, *waiting], first, left, sections, graph.shared, inputs, alignments)
 
 
 def _section(graph: Graph, size: int, build: Callable[[Node], Node | None]) -> Section:

@@ -235,30 +235,37 @@ class _Trunk:
             )
         return found
 
-    def first_seam(self, first: Node) -> Seam:
-        """What the first layer is given: as others are, unless further ones read it too."""
+    def first_seam(self, first: Node, left: Mapping[str, Node]) -> Seam:
+        """What the first layer is given: as others are, unless further ones read it too; and what is ``left`` it."""
+        named = tuple((name, (SHARED, node)) for name, node in left.items())
         if first in self.shared:
-            return Seam((), (), ((RESIDUAL, (SHARED, first)),), ())
+            return Seam((), (), ((RESIDUAL, (SHARED, first)), *named), ())
         instance = 1, self.stand_in(first, 0)
         if first.device == HOST:
             self.copies.entries[instance[1]] = first
-        return Seam((), (instance,), ((RESIDUAL, instance),), ())
+        return Seam((), (instance,), ((RESIDUAL, instance), *named), ())
 
 
 def programs(
-    sections: Sequence[Section], first: Node, shared: set[Node], copies: Copies, alignment: int
+    sections: Sequence[Section],
+    first: Node,
+    left: Mapping[str, Node],
+    shared: set[Node],
+    copies: Copies,
+    alignment: int,
 ) -> list[Program]:
     """The program of each section, the same object for layers that are alike in all that matters to it.
 
     Args:
         first: what the first layer reads.
+        left: inputs that it finds beside that, by name.
         shared: nodes that are read by layers that did not make them.
 
     Raises:
         UnchainedError: a layer reads what it was not given.
     """
     trunk = _Trunk(shared, copies, alignment)
-    seams = [trunk.first_seam(first)]
+    seams = [trunk.first_seam(first, left)]
     numbers = {seams[0]: 0}
     known: dict[tuple[int, Section, frozenset[str]], tuple[Program, int]] = {}
     number = 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STEP: Final = 256
 """``n_ctx_seq`` is a multiple of this (llama-context.cpp:292)."""
 
-MOST_PIECES: Final = 256
+MOST_PIECES: Final = 1024
 """Lines that are kept for one run of a model."""
 
 

@@ -28,6 +28,7 @@ class _State(NamedTuple):
 def trunk_sizes(
     prologue: Sequence[Node],
     first: Node,
+    left: Mapping[str, Node],
     sections: Sequence[Section],
     shared: set[Node],
     inputs: Sequence[Node],
@@ -38,6 +39,7 @@ def trunk_sizes(
     Args:
         prologue: nodes before the first layer: those of the host, then those of the device.
         first: what the first layer reads, one of them.
+        left: inputs that layers know by a name.
         sections: one for each layer and one for the output; the same object for layers that are alike.
         shared: nodes that are read by other layers than that which made them.
         inputs: what the program fills, in the host's buffer.
@@ -52,7 +54,7 @@ def trunk_sizes(
     copies = Copies(copied)
     try:
         known = shared.union(node for node in on_device if node is not first)
-        path = programs(sections, first, known, copies, alignments[DEVICE])
+        path = programs(sections, first, left, known, copies, alignments[DEVICE])
     except UnchainedError:
         return None
     last = _last_readers(path)

@@ -166,8 +166,6 @@ APART = frozenset(
         "bitnet-dense",
         "chameleon-dense",
         "chameleon-swin",
-        "deepseek-v4-flash",
-        "deepseek-v4-pro",
         "glm5-next-moe",
         "hrm_text-dense",
         "kimi-k3-moe",

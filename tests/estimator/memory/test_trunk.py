@@ -62,7 +62,7 @@ def both(recipes: Sequence[Recipe], order: Sequence[int]) -> tuple[list[BufferSi
         made[index] = section(entry, nodes, nodes[-1])
     entry = new(ROW)
     sections = [*(made[index] for index in order), section(entry, [new(320, entry)], None)]
-    by_layer = trunk_sizes(prologue, first, sections, set(), inputs, ALIGNMENTS)
+    by_layer = trunk_sizes(prologue, first, {}, sections, set(), inputs, ALIGNMENTS)
     inputs, nodes, cur = begin()
     for index in order:
         nodes += grow(recipes[index], cur, inputs)
@@ -101,7 +101,7 @@ def chain(change: Callable[[Section, Section], None]) -> list[BufferSize] | None
         sections.append(section(entry, [inner, out], out))
     change(*sections)
     first = new(ROW, given, device=HOST)
-    return trunk_sizes([first], first, sections, set(), [given], ALIGNMENTS)
+    return trunk_sizes([first], first, {}, sections, set(), [given], ALIGNMENTS)
 
 
 def reads_further_back(before: Section, after: Section) -> None:
