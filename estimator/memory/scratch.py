@@ -7,7 +7,7 @@ query rows a stream, ``n_stream`` streams. All sizes are bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from estimator.ggml import ElementType, pad, row_bytes
 
@@ -108,7 +108,7 @@ class _Cuda(_None):
         return end - result
 
 
-class _Metal(_None):
+class Metal(_None):
     """Metal: reserved whatever the types are (ggml-metal/ggml-metal-ops.cpp:3073-3376 and ggml-metal.cpp:220-255)."""
 
     KV_CHUNK: Final = 64
@@ -119,7 +119,7 @@ class _Metal(_None):
     """Fewer rows of queries use the vector kernel, if the head size is a multiple of 32."""
     F16_ROWS: Final = 32
     """From so many rows of queries on, a quantized cache is read from its f16 copy."""
-    F16_TYPES: Final = frozenset(
+    F16_TYPES: ClassVar = frozenset(
         {ElementType.Q4_0, ElementType.Q4_1, ElementType.Q5_0, ElementType.Q5_1, ElementType.Q8_0}
     )
     WORKGROUPS: Final = 32
@@ -183,7 +183,7 @@ class _Metal(_None):
 
 
 _CUDA: Final = _Cuda()
-_SCRATCH: Final[dict[BackendName, Scratch]] = {"generic": _None(), "cuda": _CUDA, "rocm": _CUDA, "metal": _Metal()}
+_SCRATCH: Final[dict[BackendName, Scratch]] = {"generic": _None(), "cuda": _CUDA, "rocm": _CUDA, "metal": Metal()}
 
 
 def scratch(backend: BackendName) -> Scratch:

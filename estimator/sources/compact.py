@@ -13,10 +13,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from gguf.constants import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, Keys
+from gguf.constants import GGMLQuantizationType, Keys
 
 from estimator.model import Tensor
-from estimator.sources.gguf import GGUFHeader
+from estimator.sources.gguf import GGUFHeader, made_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -55,15 +55,7 @@ def unpack(packed: Mapping[str, Any]) -> GGUFHeader:
     """The header that ``pack`` was given, less what it left out; tensors in another order."""
     metadata = {key: tuple(value) if isinstance(value, list) else value for key, value in packed["metadata"].items()}
     every_layer = range(_n_layer(metadata))
-    return GGUFHeader(
-        version=3,
-        little_endian=True,
-        alignment=GGUF_DEFAULT_ALIGNMENT,
-        metadata=metadata,
-        array_lengths={},
-        tensors=tuple(_tensors(packed["tensors"], every_layer)),
-        n_bytes=0,
-    )
+    return made_header(metadata, _tensors(packed["tensors"], every_layer))
 
 
 def _n_layer(metadata: Mapping[str, Any]) -> int:

@@ -7,11 +7,11 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from gguf.constants import GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, Keys
+from gguf.constants import GGMLQuantizationType, Keys
 
 from estimator.errors import ModelError
 from estimator.sources.compact import is_relevant
-from estimator.sources.gguf import GGUFHeader, Value
+from estimator.sources.gguf import GGUFHeader, Value, made_header
 from estimator.sources.hparams import MAX_LAYERS, HParams
 from estimator.sources.runs import from_runs
 from estimator.sources.tensors import MAX_NAME_BYTES, described
@@ -65,7 +65,7 @@ def header_of_facts(said: Any) -> GGUFHeader:
     if not isinstance(said, dict) or said.keys() != {"metadata", "tensors"}:
         raise bad("does not hold metadata and tensors, and nothing else")
     metadata = _metadata(said["metadata"])
-    header = GGUFHeader(3, True, GGUF_DEFAULT_ALIGNMENT, metadata, {}, (), 0)
+    header = made_header(metadata, ())
     n_layer = HParams(header, str(metadata[Keys.General.ARCHITECTURE])).n_layer_all
     return replace(header, tensors=_tensors(said["tensors"], n_layer))
 

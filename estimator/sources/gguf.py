@@ -25,6 +25,8 @@ from estimator.sources.gguf_cursor import Cursor, Readable
 from estimator.sources.tensors import MAX_NAME_BYTES, check_dims, described
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from estimator.model import Tensor
 
 Value: TypeAlias = str | int | float | bool | tuple[int | float | bool, ...]
@@ -94,6 +96,19 @@ class GGUFHeader:
     def data_offset(self) -> int:
         """Offset of the first weight in the file, in bytes."""
         return pad(self.n_bytes, self.alignment)
+
+
+def made_header(metadata: Mapping[str, Value], tensors: Iterable[Tensor]) -> GGUFHeader:
+    """The header of a file that nobody has written: what memory follows from, and defaults for the rest."""
+    return GGUFHeader(
+        version=3,
+        little_endian=True,
+        alignment=GGUF_DEFAULT_ALIGNMENT,
+        metadata=dict(metadata),
+        array_lengths={},
+        tensors=tuple(tensors),
+        n_bytes=0,
+    )
 
 
 def read_header(source: Source) -> GGUFHeader:

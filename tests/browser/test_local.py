@@ -14,7 +14,7 @@ from tests.browser.test_page import chart, fields
 from tests.estimator.sources.gguf_bytes import LE, split_up
 
 if TYPE_CHECKING:
-    from playwright.sync_api import FilePayload, Page
+    from playwright.sync_api import FilePayload, Page, Route
 
     from tests.browser.conftest import Visit
 
@@ -101,9 +101,9 @@ def test_progress_is_shown_while_the_header_is_read(visit: Visit) -> None:
     page = visit.open()
     held: list[bool] = []
 
-    def hold(route: object) -> None:
+    def hold(route: Route) -> None:
         held.append(page.locator(".reading progress").is_visible())
-        route.continue_()  # type: ignore[attr-defined]
+        route.continue_()
 
     page.route("**/api/v1/gguf", hold)
     page.get_by_label(PICK).set_input_files(payload(SMALL))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -26,9 +26,9 @@ CARD = samples.device("cuda", memory_bandwidth_gbps=1000.0)
 MIB = 2**20
 
 
-def bound(*args: object, n_past: int = 0, **given: object) -> Bound:
+def bound(*, n_past: int = 0, **given: Any) -> Bound:
     model = samples.model(samples.layer(), samples.layer(n_swa=1024))
-    found = decoding_bound(model, Settings(n_ctx=8192, n_parallel=1, **given), [CARD], n_past)  # type: ignore[arg-type]
+    found = decoding_bound(model, Settings(n_ctx=8192, n_parallel=1, **given), [CARD], n_past)
     assert found
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from estimator.capacity import GIB, MIB
@@ -19,9 +21,9 @@ from tests.estimator import samples
 LLAMA = catalogue_model("llama-3.1-8b-instruct", "Q4_K_M")
 
 
-def kept(id: str, **usage: object) -> dict[str, float]:
+def kept(id: str, **usage: Any) -> dict[str, float]:
     """MiB by label."""
-    return {reserve.label: reserve.bytes / MIB for reserve in used(device(id), Usage(**usage)).reserves}  # type: ignore[arg-type]
+    return {reserve.label: reserve.bytes / MIB for reserve in used(device(id), Usage(**usage)).reserves}
 
 
 @pytest.mark.parametrize(

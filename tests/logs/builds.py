@@ -21,7 +21,7 @@ from estimator.memory.builder import I64_BYTES, TOKENS, Graph, Target
 from estimator.memory.context import Context, resolve
 from estimator.memory.embedding import joined
 from estimator.memory.placement import Place, Places
-from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES, Attention, scratch
+from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES, Attention, Metal, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -261,10 +261,10 @@ def _target(backend: Backend, active: frozenset[str]) -> Target:
     return target._replace(scratch=_MetalInPlace()) if "metal-in-place" in active else target
 
 
-class _MetalInPlace(type(scratch("metal"))):  # type: ignore[misc]
+class _MetalInPlace(Metal):
     """Metal without copies: what it pads are rows of the cache itself."""
 
-    F16_TYPES: Final = frozenset[ElementType]()
+    F16_TYPES = frozenset[ElementType]()
 
     def _f16(self, a: Attention) -> int:
         return 0

@@ -118,11 +118,6 @@ def where(wanted: Callable[[Build, int], bool], yes: tuple[Part, ...], no: tuple
     return part
 
 
-def constant(name: str, *shape: int) -> Part:
-    """A weight of a fixed shape."""
-    return lambda build, il: build.weight(il, name, *shape)
-
-
 def embedding(build: Build) -> None:
     """The input embedding."""
     build.add("token_embd.weight", build.n_embd, build.n_vocab)

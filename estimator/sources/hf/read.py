@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gguf.constants import GGUF_DEFAULT_ALIGNMENT, Keys, LlamaFileType
+from gguf.constants import Keys, LlamaFileType
 
 from estimator.errors import ModelError
 from estimator.model import Checkpoint
 from estimator.sources.from_gguf import model_from_header
-from estimator.sources.gguf import GGUFHeader
+from estimator.sources.gguf import GGUFHeader, made_header
 from estimator.sources.hf.adapt import EMBEDDING, OUTPUT, adapted, names_in_gguf, rows
 from estimator.sources.hf.build import Build
 from estimator.sources.hf.config import Config
@@ -127,15 +127,7 @@ def _header(config: Config, rule: Rule, build: Build, tensors: list[Tensor]) -> 
     }
     if title := _title(config):
         metadata[Keys.General.NAME] = title
-    return GGUFHeader(
-        version=3,
-        little_endian=True,
-        alignment=GGUF_DEFAULT_ALIGNMENT,
-        metadata=metadata,
-        array_lengths={},
-        tensors=tuple(tensors),
-        n_bytes=0,
-    )
+    return made_header(metadata, tensors)
 
 
 def _in_own_words(error: ModelError, architecture: str, config: Config) -> ModelError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,9 @@ from estimator.sources.facts_header import MAX_TENSORS
 from estimator.sources.from_gguf import model_from_header
 from estimator.sources.gguf import GGUFHeader, Value, read_header
 from tests.estimator import truth
+
+if TYPE_CHECKING:
+    from random import Random
 
 DATA = Path(__file__).parents[2] / "data" / "gguf"
 IDS = [entry.id for entry in entries()]
@@ -102,10 +106,10 @@ def test_the_estimate_is_the_same_to_the_byte(
 
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=10, deadline=None)
-def test_the_order_of_tensors_changes_nothing_but_where_the_embedding_lies(random: object) -> None:
+def test_the_order_of_tensors_changes_nothing_but_where_the_embedding_lies(random: Random) -> None:
     header = fixtures()["llama-dense"]
     tensors = [tensor for tensor in header.tensors if not tensor.name.startswith("token_embd.")]
-    random.shuffle(tensors)  # type: ignore[attr-defined]
+    random.shuffle(tensors)
     (embedding,) = (tensor for tensor in header.tensors if tensor.name.startswith("token_embd."))
     texts = [
         check(replace(header, tensors=(*tensors[:at], embedding, *tensors[at:]))) for at in (0, 1, 5, len(tensors))

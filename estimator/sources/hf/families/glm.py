@@ -12,7 +12,7 @@ from estimator.sources.hf.parts import BIASED, attention, flag, fused_gated, gat
 from estimator.sources.hf.rule import Rule
 
 if TYPE_CHECKING:
-    from estimator.sources.hf.build import Build, Keys
+    from estimator.sources.hf.build import Keys
     from estimator.sources.hf.config import Config
 
 
@@ -25,10 +25,6 @@ def _chatglm_keys(config: Config, keys: Keys) -> None:
     keys["feed_forward_length"] = config.whole("ffn_hidden_size", "intermediate_size", default=4 * n_embd)
     keys["attention.head_count"] = n_head
     keys["attention.head_count_kv"] = config.whole("multi_query_group_num", "num_key_value_heads", default=n_head)
-
-
-def _untied_output(build: Build) -> None:
-    build.add("output.weight", build.n_embd, build.n_vocab)
 
 
 _GLM4 = Rule(

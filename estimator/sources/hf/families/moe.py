@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from estimator.sources.hf.config import missing
 from estimator.sources.hf.experts import behind_dense, by_count, by_field, by_types, experts, shared
@@ -157,6 +157,13 @@ _MIMO2 = Rule(
     keys=(expert_width, _mimo2_keys),
 )
 
+_HUNYUAN_DENSE: Final = (
+    norm("attn_norm"),
+    attention(BIASED, BIASED, qk_norm="head", qk_norm_if=flag("use_qk_norm", default=True)),
+    norm("ffn_norm"),
+    gated(),
+)
+
 RULES = {
     "Ernie4_5ForCausalLM": Rule(
         "ernie4_5", (norm("attn_norm"), attention(_BIAS, _BIAS), norm("ffn_norm"), gated(_BIAS)), tied=True
@@ -215,23 +222,13 @@ RULES = {
     ),
     "HunYuanVLForConditionalGeneration": Rule(
         "hunyuan_vl",
-        (
-            norm("attn_norm"),
-            attention(BIASED, BIASED, qk_norm="head", qk_norm_if=flag("use_qk_norm", default=True)),
-            norm("ffn_norm"),
-            gated(),
-        ),
+        _HUNYUAN_DENSE,
         keys=(_hunyuan_dense_keys,),
         drops_tied_output=True,
     ),
     "HunYuanDenseV1ForCausalLM": Rule(
         "hunyuan-dense",
-        (
-            norm("attn_norm"),
-            attention(BIASED, BIASED, qk_norm="head", qk_norm_if=flag("use_qk_norm", default=True)),
-            norm("ffn_norm"),
-            gated(),
-        ),
+        _HUNYUAN_DENSE,
         keys=(_hunyuan_dense_keys,),
         drops_tied_output=True,
     ),

@@ -235,8 +235,9 @@ def test_no_two_rules_of_an_architecture() -> None:
 
 
 def test_a_config_is_an_object() -> None:
+    no_object: Any = []
     with pytest.raises(ModelError) as refused:
-        fathom.read_hf([])  # type: ignore[arg-type]
+        fathom.read_hf(no_object)
     assert refused.value.code == "bad-config"
     with pytest.raises(ModelError) as refused:
         fathom.read_hf(dict.fromkeys(map(str, range(5000)), 1))
