@@ -12,7 +12,7 @@ The package is pure: no network, no clock, no state that changes.
 """
 
 from estimator.companions import Adapter, Companions, Draft, Projector
-from estimator.devices import Device, device, devices, with_wired_limit
+from estimator.devices import Device, device, devices, with_gtt, with_wired_limit
 from estimator.errors import DeviceError, FathomError, IncompleteHeaderError, ModelError, SettingsError
 from estimator.estimate import Estimate, estimate
 from estimator.fit import Point, curve, max_context
@@ -80,5 +80,6 @@ __all__ = [
     "read_lora",
     "read_mmproj",
     "used",
+    "with_gtt",
     "with_wired_limit",
 ]

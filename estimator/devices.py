@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 CATALOGUE: Final = Path(__file__).parent / "data" / "devices.json"
 
-MAX_WIRED_LIMIT: Final = 4 * 2**20
-"""MiB (4 TiB): our bound on ``iogpu.wired_limit_mb``, far above any Mac."""
+MAX_LIMIT_MIB: Final = 4 * 2**20
+"""MiB (4 TiB): our bound on limits that a user sets, far above any machine."""
 
 
 class Reserve(NamedTuple):
@@ -155,9 +155,7 @@ def with_wired_limit(device: Device, mib: int) -> Device:
     if device.backend != "metal":
         message = f"{device.name} has no wired limit; only Metal devices do"
         raise DeviceError("not-metal", message, field="wired", allowed="a Metal device")
-    if isinstance(mib, bool) or not isinstance(mib, int) or not 0 <= mib <= MAX_WIRED_LIMIT:
-        allowed = f"a whole number of MiB from 1 to {MAX_WIRED_LIMIT:,}, or 0 for the default"
-        raise DeviceError("out-of-range", f"wired is {mib!r}; it must be {allowed}", field="wired", allowed=allowed)
+    _check_limit("wired", mib)
     if mib:
         source = f"iogpu.wired_limit_mb={mib}"
         return replace(device, capacity=mib * MIB, capacity_basis="set", capacity_source=source, wired_limit_mib=mib)
@@ -168,6 +166,35 @@ def with_wired_limit(device: Device, mib: int) -> Device:
     return replace(
         device, capacity=limit.bytes, capacity_basis=limit.basis, capacity_source=limit.source, wired_limit_mib=None
     )
+
+
+def is_apu(device: Device) -> bool:
+    """Whether it is a part of a processor of AMD, whose share of the memory is a matter of configuration."""
+    return device.backend == "rocm" and device.unified_memory
+
+
+def with_gtt(device: Device, mib: int) -> Device:
+    """The APU that may use ``mib`` MiB of the system's memory; 0 is the default, half of it under Linux.
+
+    It is set by ``ttm.pages_limit`` in pages of 4 KiB under Linux, by the firmware under Windows.
+
+    Raises:
+        DeviceError: ``not-an-apu``; ``out-of-range``.
+    """
+    if not is_apu(device):
+        message = f"{device.name} has memory of its own; only APUs of AMD have a share of the system's"
+        raise DeviceError("not-an-apu", message, field="gtt", allowed="an APU of AMD")
+    _check_limit("gtt", mib)
+    if not mib:
+        return device
+    source = f"{mib:,} MiB as you said: ttm.pages_limit={mib * MIB // 4096}"
+    return replace(device, capacity=mib * MIB, capacity_basis="set", capacity_source=source)
+
+
+def _check_limit(field: str, mib: int) -> None:
+    if isinstance(mib, bool) or not isinstance(mib, int) or not 0 <= mib <= MAX_LIMIT_MIB:
+        allowed = f"a whole number of MiB from 1 to {MAX_LIMIT_MIB:,}, or 0 for the default"
+        raise DeviceError("out-of-range", f"{field} is {mib!r}; it must be {allowed}", field=field, allowed=allowed)
 
 
 @cache

@@ -17,6 +17,7 @@ from estimator.estimate import at_least, estimate, placed
 from estimator.ggml import CACHE_TYPES, cache_type, row_bytes
 from estimator.kernels import kernel
 from estimator.settings import MAX_N_CTX, MAX_N_PARALLEL
+from estimator.sharing import counts
 from estimator.sources.quantize import FILE_TYPES, quantize
 
 if TYPE_CHECKING:
@@ -125,42 +126,38 @@ def best_split(model: Model, settings: Settings, devices: Sequence[Device]) -> t
     """The ``tensor_split`` that leaves the most free on the fullest device: layers for each, the output one of them.
 
     Starts from the split by free memory, llama.cpp's own, and moves a layer at a time from the fullest device to
-    another for as long as that helps, first without compute buffers and then with them.
+    another for as long as that helps, first without compute buffers and then with them. Equal shares where no layer is
+    on a device.
     """
-    counts = _layers_of(model, settings, devices)
+    split = counts(placed(model, settings, devices), len(devices))
+    if not any(split):
+        return (1,) * len(devices)
     for ask in (at_least, lambda *run: estimate(*run).devices):
 
-        def spare(counts: tuple[int, ...], ask: Callable[..., Sequence[Share]] = ask) -> list[int]:
-            shares = ask(model, replace(settings, tensor_split=counts), devices)
+        def spare(split: tuple[int, ...], ask: Callable[..., Sequence[Share]] = ask) -> list[int]:
+            shares = ask(model, replace(settings, tensor_split=split), devices)
             return [MAX_BYTES if share.capacity is None else share.capacity - share.total for share in shares]
 
-        counts = _balanced(counts, spare)
-    return counts
+        split = _balanced(split, spare)
+    return split
 
 
-def _balanced(counts: tuple[int, ...], spare: Callable[[tuple[int, ...]], list[int]]) -> tuple[int, ...]:
-    """Counts of which no layer can leave the fullest device with gain."""
-    free = spare(counts)
+def _balanced(split: tuple[int, ...], spare: Callable[[tuple[int, ...]], list[int]]) -> tuple[int, ...]:
+    """A split of which no layer can leave the fullest device with gain."""
+    free = spare(split)
     while True:
         full = free.index(min(free))
-        moves = [_moved(counts, full, there) for there in range(len(counts)) if there != full and counts[full]]
+        moves = [_moved(split, full, there) for there in range(len(split)) if there != full and split[full]]
         tried = {move: spare(move) for move in moves}
-        best = max(moves, key=lambda move: min(tried[move]), default=counts)
-        if best == counts or min(tried[best]) <= min(free):
-            return counts
-        counts, free = best, tried[best]
+        best = max(moves, key=lambda move: min(tried[move]), default=split)
+        if best == split or min(tried[best]) <= min(free):
+            return split
+        split, free = best, tried[best]
 
 
-def _moved(counts: tuple[int, ...], here: int, there: int) -> tuple[int, ...]:
+def _moved(split: tuple[int, ...], here: int, there: int) -> tuple[int, ...]:
     changes = {here: -1, there: 1}
-    return tuple(count + changes.get(index, 0) for index, count in enumerate(counts))
-
-
-def _layers_of(model: Model, settings: Settings, devices: Sequence[Device]) -> tuple[int, ...]:
-    """How many layers llama.cpp gives each device, the output layer one of them."""
-    where = placed(model, settings, devices)
-    used = [*(place.device for place in where.layers), *where.nextn, where.output.device]
-    return tuple(used.count(index) for index in range(len(devices)))
+    return tuple(count + changes.get(index, 0) for index, count in enumerate(split))
 
 
 def _best(values: Sequence[T], run: Callable[[T], Run], devices: Sequence[Device]) -> T | None:

@@ -12,6 +12,7 @@ from estimator.fit import max_context
 from estimator.inverse import (
     Run,
     best_pair,
+    best_split,
     could_fit,
     fewest_expert_layers,
     fits,
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
     from estimator.settings import Settings
 
 Kind = Literal[
-    "n_ubatch", "n_parallel", "cache_types", "n_ctx", "file_type", "n_cpu_moe", "n_gpu_layers", "n_devices", "device"
+    "tensor_split",
+    "n_ubatch",
+    "n_parallel",
+    "cache_types",
+    "n_ctx",
+    "file_type",
+    "n_cpu_moe",
+    "n_gpu_layers",
+    "n_devices",
+    "device",
 ]
 """What is changed: a setting by its name, the pair of cache types, the quantization, layers whose experts are on the
 CPU, how often the device is there, or another device."""
@@ -46,7 +56,7 @@ class Change:
     """One change, and the estimate with it."""
 
     kind: Kind
-    value: int | str | tuple[str, str]
+    value: int | str | tuple[str, str] | tuple[float, ...]
     estimate: Estimate
 
 
@@ -81,8 +91,9 @@ class _Changes:
         self._devices = devices
 
     def of_settings(self) -> Iterator[Change]:
-        """The ubatch, slots, types of the cache, the context."""
+        """How layers are shared, the ubatch, slots, types of the cache, the context."""
         model, settings, devices = self._model, self._settings, self._devices
+        yield from self._of_split()
         smaller = (n_ubatch for n_ubatch in UBATCHES if n_ubatch < settings.n_ubatch)
         yield from self._first("n_ubatch", ((n, replace(settings, n_ubatch=n)) for n in smaller))
         yield from self._first("n_parallel", ((n, self._with_slots(n)) for n in range(settings.n_seq_max - 1, 0, -1)))
@@ -90,6 +101,14 @@ class _Changes:
             yield self._change("cache_types", pair, replace(settings, cache_type_k=pair[0], cache_type_v=pair[1]))
         if n_ctx := max_context(model, settings, devices):
             yield self._change("n_ctx", n_ctx, replace(settings, n_ctx=n_ctx))
+
+    def _of_split(self) -> Iterator[Change]:
+        if len(self._devices) == 1:
+            return
+        split = best_split(self._model, self._settings, self._devices)
+        settings = replace(self._settings, tensor_split=split)
+        if fits(Run(self._model, settings), self._devices):
+            yield self._change("tensor_split", split, settings)
 
     def of_weights(self, full: Model | None, file_types: Sequence[str]) -> Iterator[Change]:
         """Another quantization."""
@@ -138,7 +157,7 @@ class _Changes:
                 yield self._change(kind, value, settings)
                 return
 
-    def _change(self, kind: Kind, value: int | str | tuple[str, str], settings: Settings) -> Change:
+    def _change(self, kind: Kind, value: int | str | tuple[str, str] | tuple[float, ...], settings: Settings) -> Change:
         return Change(kind, value, estimate(self._model, settings, self._devices))
 
 

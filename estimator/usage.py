@@ -6,17 +6,17 @@ Each reserve is a margin: the most that was read on machines of its kind, with t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from estimator.capacity import GIB, MIB
+from estimator.capacity import GIB, MIB, macos_15_working_set
 from estimator.devices import Device, Reserve
 from estimator.errors import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-System = Literal["linux", "windows", "wsl"]
-SYSTEMS: Final[tuple[System, ...]] = ("linux", "windows", "wsl")
+System = Literal["linux", "windows", "wsl", "macos-15"]
+SYSTEMS: Final[tuple[System, ...]] = get_args(System)
 
 DESKTOP: Final = 16 * GIB // 10
 """A Linux desktop on the same card took 0.6 to 1.6 GiB (1.6: KDE with Firefox, ollama/ollama issue 8723)."""
@@ -44,7 +44,8 @@ class Usage:
     """How a device is used.
 
     Args:
-        system: what the machine runs; Macs run macOS whatever is said here.
+        system: what the machine runs. Macs run macOS whatever is said here: ``macos-15`` is that version or an older
+            one, anything else macOS 26.
         desktop: a desktop is drawn by this device. Windows always has one.
         ecc: error correction is switched on for a card that ships without.
         taken_mib: MiB that other programs have taken.
@@ -68,10 +69,12 @@ class Usage:
 def used(device: Device, usage: Usage) -> Device:
     """The device with what is kept of it. Under Windows CUDA's total is the whole memory, of which WDDM keeps a part.
 
+    macOS 15 and older let less of the memory be wired, but where a limit is set that holds.
+
     Raises:
         DeviceError: ``no-ecc``: its memory has no ECC to switch on.
     """
-    if usage.ecc and not _has_switchable_ecc(device):
+    if usage.ecc and not has_switchable_ecc(device):
         message = f"ecc cannot be switched on for {device.name}; it can for workstation cards of NVIDIA"
         raise DeviceError("no-ecc", message, field="ecc", allowed="a workstation card of NVIDIA")
     reserves = tuple(_reserves(device, usage))
@@ -81,6 +84,14 @@ def used(device: Device, usage: Usage) -> Device:
             capacity=device.memory_bytes - MIB,
             capacity_basis="derived",
             capacity_source=f"{device.memory_bytes // MIB - 1:,} MiB, the whole memory less 1 MiB under WDDM",
+            reserves=reserves,
+        )
+    if usage.system == "macos-15" and device.backend == "metal" and not device.wired_limit_mib and device.memory_bytes:
+        return replace(
+            device,
+            capacity=macos_15_working_set(device.memory_bytes),
+            capacity_basis="seen",
+            capacity_source=f"macOS 15 and older for {device.memory_bytes // GIB} GiB of memory",
             reserves=reserves,
         )
     return replace(device, reserves=reserves)
@@ -109,5 +120,6 @@ def _is_discrete(device: Device, backend: str) -> bool:
     return device.backend == backend and not device.unified_memory
 
 
-def _has_switchable_ecc(device: Device) -> bool:
+def has_switchable_ecc(device: Device) -> bool:
+    """Whether error correction is off as it ships and can be switched on."""
     return device.backend == "cuda" and device.form_factor == "workstation"

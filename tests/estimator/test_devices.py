@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from estimator.capacity import GIB, MIB, working_set
-from estimator.devices import CATALOGUE, Device, device, devices, with_wired_limit
+from estimator.devices import CATALOGUE, Device, device, devices, with_gtt, with_wired_limit
 from estimator.errors import DeviceError
 from tools import build_devices
 
@@ -200,6 +200,28 @@ def test_the_default_of_a_mac_of_unknown_memory_is_unknown() -> None:
     with pytest.raises(DeviceError) as caught:
         with_wired_limit(mac, 0)
     assert caught.value.code == "unknown-memory"
+
+
+def test_an_apus_share_is_a_matter_of_configuration() -> None:
+    """124 GiB of a Strix Halo are 32505856 pages (kyuz0/amd-strix-halo-toolboxes)."""
+    apu = with_gtt(device("ryzen-ai-max-395-128gb"), 124 * 1024)
+    assert (apu.capacity, apu.capacity_basis) == (124 * GIB, "set")
+    assert "ttm.pages_limit=32505856" in apu.capacity_source
+    assert with_gtt(device("ryzen-ai-max-395-128gb"), 0).capacity == 64 * GIB
+
+
+@pytest.mark.parametrize("device_id", ["rtx-4090", "radeon-rx-7900-xtx", "m3-16gb", "gb10", "rocm-16gb", "generic"])
+def test_only_apus_have_a_share(device_id: str) -> None:
+    with pytest.raises(DeviceError) as caught:
+        with_gtt(device(device_id), 20000)
+    assert (caught.value.code, caught.value.field) == ("not-an-apu", "gtt")
+
+
+@pytest.mark.parametrize("mib", [-1, 4 * MIB + 1])
+def test_a_share_out_of_range_is_refused(mib: int) -> None:
+    with pytest.raises(DeviceError) as caught:
+        with_gtt(device("radeon-780m-32gb"), mib)
+    assert (caught.value.code, caught.value.field) == ("out-of-range", "gtt")
 
 
 SAMPLE: list[dict[str, Any]] = [

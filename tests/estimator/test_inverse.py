@@ -164,3 +164,8 @@ def test_without_a_limit_the_split_is_llama_cpps() -> None:
     model = truth.model("llama-dense")
     found = best_split(model, Settings(n_ctx=1024), [device("generic")] * 2)
     assert sum(found) == model.n_layer_all + 1
+
+
+def test_a_split_of_no_layers_is_even() -> None:
+    model = truth.model("llama-dense")
+    assert best_split(model, Settings(n_ctx=1024, n_gpu_layers=0), [device("generic")] * 2) == (1, 1)

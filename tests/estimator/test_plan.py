@@ -10,6 +10,8 @@ import pytest
 from estimator.devices import device
 from estimator.engines.llama_cpp import kept_on_cpu
 from estimator.estimate import estimate
+from estimator.fit import max_context
+from estimator.inverse import best_split
 from estimator.plan import UBATCHES, Change, Kind, changes
 from estimator.settings import Settings
 from estimator.sources.catalogue import QUANTIZATIONS, catalogue_model
@@ -129,3 +131,18 @@ def test_of_different_devices_none_is_exchanged() -> None:
     model = catalogue_model("llama-3.3-70b-instruct", "Q4_K_M")
     found = changes(model, Settings(n_ctx=8192), [device("rtx-4090"), device("rtx-3060-12-gb")])
     assert not {"n_devices", "device"} & {change.kind for change in found}
+
+
+def test_another_split_harms_least() -> None:
+    model = catalogue_model("gemma-3-27b-it", "Q4_K_M")
+    devices = [device("rtx-3090"), device("rtx-3060-12-gb")]
+    deepest = max_context(model, Settings(), devices)
+    settings = Settings(n_ctx=deepest + 256)
+    first = changes(model, settings, devices)[0]
+    assert (first.kind, first.value) == ("tensor_split", best_split(model, settings, devices))
+    assert estimate(model, replace(settings, tensor_split=best_split(model, settings, devices)), devices).fits
+
+
+def test_one_device_has_no_split() -> None:
+    *_, found = found_for("a deep context")
+    assert "tensor_split" not in {change.kind for change in found}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from estimator.capacity import GIB, MIB
-from estimator.devices import device
+from estimator.devices import device, with_wired_limit
 from estimator.errors import DeviceError
 from estimator.estimate import estimate
 from estimator.fit import max_context
@@ -106,3 +106,13 @@ def test_what_is_taken_is_bounded(mib: int) -> None:
     with pytest.raises(DeviceError) as caught:
         Usage(taken_mib=mib)
     assert (caught.value.code, caught.value.field) == ("out-of-range", "taken")
+
+
+def test_older_macos_lets_less_be_wired() -> None:
+    """Readings of section "Metal": 49152 MiB of 64 GB under macOS 15, 53084 under macOS 26."""
+    mac = device("m3-max-16c-64gb")
+    older = used(mac, Usage(system="macos-15"))
+    assert (older.capacity, mac.capacity) == (49152 * MIB, 55662788608)
+    assert "macOS 15" in older.capacity_source
+    assert used(with_wired_limit(mac, 60000), Usage(system="macos-15")).capacity == 60000 * MIB
+    assert used(device("rtx-4090"), Usage(system="macos-15")) == device("rtx-4090")
