@@ -60,6 +60,7 @@ def _fields(change: Change, query: Query) -> dict[str, Any]:
     if change.kind == "n_devices":
         return {"device": query.device[:1] * value}
     names = {
+        "tensor_split": "ts",
         "n_ubatch": "ub",
         "n_parallel": "np",
         "cache_types": "kv",
@@ -74,6 +75,8 @@ def _fields(change: Change, query: Query) -> dict[str, Any]:
 
 def _says(change: Change, model: Model, now: Estimate) -> str:
     value: Any = change.value
+    if change.kind == "tensor_split":
+        return f"Layers shared as {','.join(map(str, value))} over the devices"
     if change.kind == "cache_types":
         return f"K/V cache in {' : '.join(dict.fromkeys(value))}"
     if change.kind == "device":

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, Response, jsonify, request, url_for
 
-from app.errors import RequestError, as_bad_request
+from app.advice import advice
+from app.errors import RequestError
 from app.openapi import document
-from app.query import Query, checked, parse, texts
-from estimator import devices, estimate, max_context
+from app.outcome import outcome
+from app.query import Query, checked, parse
+from app.values import texts
+from estimator import devices
 from estimator.accuracy import band
-from estimator.errors import FathomError
 from estimator.ggml import CACHE_TYPES, block_elements, cache_type, row_bytes
 from estimator.sources.catalogue import QUANTIZATIONS, entries
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from app.library import Loaded
-    from estimator import Device, Estimate, Model, Share
+    from app.outcome import Outcome
+    from estimator import Bound, Estimate, Model, Share
 
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -44,13 +47,16 @@ def api_estimate() -> Response:
     """The estimate of one state, from the query, a form or a JSON object."""
     query = parse(_given())
     loaded = query.load()
-    asked = checked(query, loaded.model)
-    try:
-        now = estimate(*asked)
-        deepest = max_context(*asked)
-    except FathomError as error:
-        raise as_bad_request(error) from None
-    return jsonify(_estimate_body(query, loaded, asked.devices, now, deepest))
+    return jsonify(_estimate_body(query, loaded, outcome(checked(query, loaded.model))))
+
+
+@api.get("/api/v1/plan")
+def api_plan() -> Response:
+    """What would make a state fit: each change with the page and the estimate of the state that it leads to."""
+    query = parse(_given())
+    loaded = query.load()
+    found = advice(query, loaded.full, checked(query, loaded.model))
+    return jsonify({"changes": [{**asdict(one), "links": _links(one.query)} for one in found]})
 
 
 @api.get("/api/v1/devices")
@@ -124,12 +130,9 @@ def _json_values(name: str, value: Any) -> list[str]:
     return texts
 
 
-def _estimate_body(query: Query, loaded: Loaded, used: Sequence[Device], now: Estimate, deepest: int) -> dict[str, Any]:
-    model, source = loaded.model, loaded.source
-    page = url_for("pages.index", _external=True)
-    own = url_for("api.api_estimate", _external=True)
-    suffix = f"?{query.canonical()}" if query.canonical() else ""
-    measured = band(model, query.settings(), len(used))
+def _estimate_body(query: Query, loaded: Loaded, found: Outcome) -> dict[str, Any]:
+    model, source, now = loaded.model, loaded.source, found.estimate
+    measured = band(model, found.asked.settings, len(found.asked.devices))
     return {
         "model": {
             "id": None if query.facts else query.model,
@@ -141,12 +144,28 @@ def _estimate_body(query: Query, loaded: Loaded, used: Sequence[Device], now: Es
         "host": share_body(now.host),
         "fits": now.fits,
         "safe": now.is_safe,
-        "max_context": deepest,
+        "max_context": found.max_context,
+        "safe_context": found.safe_context,
+        "verdict": asdict(found.verdict),
+        "sharing": [asdict(part) for part in found.parts],
+        "bound": _bound_body(found.bound) if found.bound else None,
         "lines": [asdict(line) for line in now.lines],
         "warnings": [warning._asdict() for warning in (*now.warnings, *loaded.warnings)],
         "accuracy": measured._asdict() if measured else None,
-        "links": {"page": page + suffix, "self": own + suffix},
+        "links": _links(query.canonical()),
     }
+
+
+def _links(canonical: str) -> dict[str, str]:
+    """The page of a state, and its estimate."""
+    suffix = f"?{canonical}" if canonical else ""
+    page, own = url_for("pages.index", _external=True), url_for("api.api_estimate", _external=True)
+    return {"page": page + suffix, "self": own + suffix}
+
+
+def _bound_body(bound: Bound) -> dict[str, Any]:
+    """A bound on decoding, with what has to be read for a token."""
+    return {"tokens_per_second": bound.tokens_per_second, **asdict(bound)}
 
 
 def model_body(model: Model) -> dict[str, Any]:
@@ -200,7 +219,12 @@ def _settings_body(query: Query, now: Estimate) -> dict[str, Any]:
         "n_outputs": context.n_outputs,
         "n_gpu_layers": query.ngl,
         "offload_kqv": context.offload_kqv,
+        "tensor_split": list(query.ts) or None,
         "cpu_tensors": query.settings().cpu_tensors,
+        "system": query.os,
+        "desktop": query.desktop,
+        "ecc": query.ecc,
+        "taken_mib": list(query.taken),
         "draft": query.draft or None,
         "mmproj": query.mmproj,
     }

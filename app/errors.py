@@ -63,6 +63,7 @@ FIELD_OF: Final = {
     "n_parallel": "np",
     "n_gpu_layers": "ngl",
     "cpu_tensors": "ncmoe",
+    "tensor_split": "ts",
 }
 """The query's name of a setting of the core."""
 

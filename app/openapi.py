@@ -13,6 +13,7 @@ from estimator.lines import KINDS
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.quantize import FILE_TYPES
 from estimator.sources.split import MAX_SHARDS
+from estimator.usage import SYSTEMS
 
 Schema = dict[str, Any]
 
@@ -46,7 +47,16 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
         "A device; repeat it for several that share the layers. See /api/v1/devices.",
         {"type": "array", "items": TEXT, "maxItems": MAX_DEVICES},
     ),
+    "ts": ("Share of the layers for each device (--tensor-split), such as 3,1; without it by free memory.", TEXT),
+    "os": (
+        "What the machine runs: Windows and WSL keep a part of the memory; macos-15 is that or an older version.",
+        {"type": "string", "enum": list(SYSTEMS)},
+    ),
+    "desktop": ("Whether the first device draws a desktop.", {"type": "string", "enum": ["on", "off"]}),
+    "ecc": ("Error correction on workstation cards that ship without.", {"type": "string", "enum": ["on", "off"]}),
+    "taken": ("MiB that other programs have taken of each device, such as 800,300.", TEXT),
     "wired": ("Metal: iogpu.wired_limit_mb in MiB; 0 is macOS's default.", TEXT),
+    "gtt": ("APUs of AMD: MiB of memory that the GPU may use; 0 is the default, half of it.", TEXT),
     "engine": ("The program that runs the model.", {"type": "string", "enum": [known.id for known in PROGRAMS]}),
     "draft": ("A bundled model that proposes tokens, ID or ID:QUANT (Q4_K_M without); the context is as long.", TEXT),
     "mmproj": ("Size of the projector's file: bytes, or with M or G for MiB or GiB.", TEXT),
@@ -65,6 +75,7 @@ def document() -> dict[str, Any]:
         },
         "paths": {
             "/api/v1/estimate": {"get": _estimate(), "post": _estimate_post()},
+            "/api/v1/plan": {"get": _plan()},
             "/api/v1/devices": {"get": _listing("All device profiles, with the source of each figure.")},
             "/api/v1/models": {"get": _listing("All bundled models and their quantizations.")},
             "/api/v1/cache-types": {"get": _listing("The types that K and V can be stored in.")},
@@ -76,11 +87,25 @@ def document() -> dict[str, Any]:
 
 
 def _estimate() -> dict[str, Any]:
-    parameters = [
+    return {"summary": "What a model takes.", "parameters": _parameters(), "responses": _responses()}
+
+
+def _parameters() -> list[dict[str, Any]]:
+    return [
         {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
         for name, (description, schema) in PARAMETERS.items()
     ]
-    return {"summary": "What a model takes.", "parameters": parameters, "responses": _responses()}
+
+
+def _plan() -> dict[str, Any]:
+    change = _object({name: {"type": "string"} for name in ("kind", "says", "query")} | {"links": {"type": "object"}})
+    change["properties"] |= {"total": BYTES, "capacity": {"type": ["integer", "null"]}}
+    body = _object({"changes": {"type": "array", "items": change}})
+    return {
+        "summary": "What would make it fit: the smallest change of each kind that is enough, least harm first.",
+        "parameters": _parameters(),
+        "responses": _responses() | {"200": _content("The changes; none where it fits.", body)},
+    }
 
 
 def _estimate_post() -> dict[str, Any]:
@@ -167,6 +192,10 @@ def _estimate_schema() -> Schema:
         "fits": {"type": "boolean"},
         "safe": {"type": "boolean", "description": "whether llama.cpp's own margin of 1 GiB stays free, too"},
         "max_context": {"type": "integer", "description": "tokens; 0 if none fits"},
+        "safe_context": {"type": "integer", "description": "the deepest that leaves llama.cpp's own margin, too"},
+        "verdict": _object({name: {"type": "string"} for name in ("headline", "detail", "decides", "state")}),
+        "sharing": {"type": "array", "items": _part_schema()},
+        "bound": _bound_schema(),
         "lines": {"type": "array", "items": {"type": "object"}},
         "warnings": {"type": "array", "items": {"type": "object"}},
         "accuracy": _accuracy_schema(),
@@ -183,6 +212,28 @@ def _accuracy_schema() -> Schema:
         "description": "largest difference of a size, a fraction of the total",
     }
     return {"type": ["object", "null"], "properties": properties, "required": list(properties)}
+
+
+def _part_schema() -> Schema:
+    """What one of several devices has."""
+    properties: dict[str, Schema] = {
+        "label": {"type": "string"},
+        "layers": {"type": "array", "items": {"type": "integer"}},
+        "has_output": {"type": "boolean"},
+        "max_context": {"type": "integer", "description": "tokens, were the other devices larger"},
+        "copies": {**BYTES, "description": "bytes that only a pipeline needs"},
+    }
+    return _object(properties)
+
+
+def _bound_schema() -> Schema:
+    """An upper bound on decoding; null where it is not known or the context does not fit."""
+    properties: dict[str, Schema] = {
+        "tokens_per_second": {"type": "number"},
+        "n_past": {"type": "integer", "description": "tokens in the cache"},
+        "readings": {"type": "array", "items": {"type": "object"}},
+    }
+    return {**_object(properties), "type": ["object", "null"]}
 
 
 def _share_schema() -> Schema:

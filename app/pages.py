@@ -11,7 +11,8 @@ from flask import Blueprint, Flask, render_template, request, url_for
 
 from app import hub, text
 from app.errors import RequestError
-from app.query import Query, parse, texts
+from app.query import Query, parse
+from app.values import texts
 from app.view import Result, answer
 from estimator import devices
 from estimator.accuracy import PLACEMENTS, bands, total
@@ -20,6 +21,7 @@ from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS, entries
 from estimator.sources.ollama import is_library_name
 from estimator.sources.quantize import FILE_TYPES
+from estimator.usage import SYSTEMS, System
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +34,16 @@ pages = Blueprint("pages", __name__)
 HEADINGS: Final = {"cuda": "NVIDIA (CUDA)", "rocm": "AMD (ROCm)", "metal": "Apple (Metal)"}
 UBATCHES: Final = (128, 256, 512, 1024, 2048)
 SLOTS: Final = (1, 2, 4, 8)
+SYSTEM_LABELS: Final[dict[System, str]] = {
+    "linux": "Linux, or macOS 26",
+    "windows": "Windows",
+    "wsl": "Windows with WSL 2",
+    "macos-15": "macOS 15 or older",
+}
+USED: Final = ("os", "desktop", "ecc", "taken", "ts", "wired", "gtt")
+TUNED: Final = ("engine", "fa", "ub", "np", "ngl", "ncmoe", "ncffn", "kvo", "draft", "mmproj")
+"""Fields of the two parts of the form that are folded away unless one of them is set."""
+
 CONTEXTS: Final = (4096, 8192, 16384, 32768, 65536, 131072, 262144)
 
 
@@ -65,6 +77,7 @@ class Form:
     ubatches: tuple[int, ...]
     slots: tuple[int, ...]
     engines: tuple[Option, ...]
+    systems: tuple[Option, ...]
     unlinked: str
     """The query without the facts of a model: the way back to the list of models."""
 
@@ -72,6 +85,20 @@ class Form:
         """The text of a field that has one."""
         values = self.typed.get(name, ())
         return values[0] if values else ""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything is said of how the devices are used."""
+        return self._says(USED)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether anything is said of how the model is run."""
+        return self._says(TUNED)
+
+    def _says(self, names: Sequence[str]) -> bool:
+        default = _typed(Query())
+        return any(self.typed.get(name, default[name]) != default[name] for name in names)
 
     @property
     def fixed_quantization(self) -> str | None:
@@ -178,6 +205,7 @@ def _form(typed: Mapping[str, Sequence[str]]) -> Form:
         ubatches=UBATCHES,
         slots=SLOTS,
         engines=tuple(Option(program.id, program.summary) for program in PROGRAMS),
+        systems=tuple(Option(system, SYSTEM_LABELS[system]) for system in SYSTEMS),
         unlinked=_unlinked(typed),
     )
 

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
-from app import hub
+from app import hub, values
 from app.beside import companions, parse_draft, parse_size
 from app.errors import RequestError, as_bad_request, shown
 from app.library import Loaded, from_library, take_library_name
-from estimator import Device, Settings, device, with_wired_limit
+from app.machine import Machine
+from app.values import texts
 from estimator.engines.llama_cpp import PROGRAMS, Program, kept_on_cpu, program
 from estimator.errors import FathomError
 from estimator.estimate import MAX_DEVICES
-from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import catalogue_model, full_precision
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.facts import checked_facts
-from estimator.sources.hparams import MAX_LAYERS
 from estimator.sources.ollama import is_library_name
-from estimator.sources.quantize import FILE_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from estimator import Companions, Model
+    from estimator import Companions, Device, Model, Settings
+    from estimator.usage import System
 
 MAX_TEXT: Final = 200
 """Characters of one value: no id, type or number is longer; names on the Hub and ``facts`` have limits of their own."""
-
-KIBI: Final = {"k": 1024, "m": 1024 * 1024}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +37,11 @@ class Query:
 
     ``ctx`` 0 is the length that the model was trained for, ``np`` -1 the program's own number of slots,
     ``ngl`` -1 all layers, ``ncmoe`` the first layers whose experts stay in system memory (-1 all) and ``ncffn`` those
-    whose dense feed-forward does, ``kvo`` whether the cache is on devices, ``wired`` 0 the default of macOS (MiB
-    otherwise). ``draft`` is a bundled model with its quantization, ``mmproj`` the bytes of a projector. ``facts`` hold
-    all of a model that is not bundled, in place of ``model`` and ``quant``.
+    whose dense feed-forward does, ``kvo`` whether the cache is on devices, ``ts`` the share of each device (none: by
+    free memory). ``os``, ``desktop``, ``ecc``, ``taken`` (MiB of each device), ``wired`` and ``gtt`` (MiB, 0 is the
+    system's default) say how the devices are used, see ``app.machine``. ``draft`` is a bundled model with its
+    quantization, ``mmproj`` the bytes of a projector. ``facts`` hold all of a model that is not bundled, in place of
+    ``model`` and ``quant``.
     """
 
     model: str = "llama-3.1-8b-instruct"
@@ -59,7 +57,13 @@ class Query:
     ncffn: int = 0
     kvo: bool = True
     device: tuple[str, ...] = ("rtx-4090",)
+    ts: tuple[float, ...] = ()
+    os: System = "linux"
+    desktop: bool = False
+    ecc: bool = False
+    taken: tuple[int, ...] = ()
     wired: int = 0
+    gtt: int = 0
     engine: str = PROGRAMS[0].id
     draft: str = ""
     mmproj: int = 0
@@ -104,22 +108,17 @@ class Query:
             n_gpu_layers=self.ngl,
             cpu_tensors=kept_on_cpu(self.ncmoe, self.ncffn),
             offload_kqv=self.kvo,
+            tensor_split=self.ts or None,
             **given,
         )
 
     def devices(self) -> tuple[Device, ...]:
-        """The devices, Macs with the wired limit.
+        """The devices as they are used.
 
         Raises:
-            DeviceError: one is not known, or the limit is asked of a device that has none.
+            DeviceError: one is not known, or what is said of its use does not go with it.
         """
-        found = tuple(device(id) for id in self.device)
-        if not self.wired:
-            return found
-        any_metal = any(one.backend == "metal" for one in found)
-        return tuple(
-            with_wired_limit(one, self.wired) if one.backend == "metal" or not any_metal else one for one in found
-        )
+        return Machine(self.os, self.desktop, self.ecc, self.taken, self.wired, self.gtt).devices(self.device)
 
     def companions(self) -> Companions:
         """What is loaded beside the model.
@@ -139,18 +138,6 @@ class Query:
         return urlencode(pairs, safe="/:@")
 
 
-def texts(name: str, value: Any) -> list[str]:
-    """A field's value as a query writes it: one text for each time that the name appears."""
-    if name == "device":
-        return list(value)
-    if name == "kv":
-        return [value[0] if value[0] == value[1] else ":".join(value)]
-    if name in ("fa", "kvo"):
-        return ["on" if value else "off"]
-    words = {"ctx": {0: "auto"}, "np": {-1: "auto"}, "ngl": {-1: "all"}, "ncmoe": {-1: "all"}}
-    return [words.get(name, {}).get(value, str(value))]
-
-
 def parse(given: Mapping[str, Sequence[str]]) -> Query:
     """The state that names and values describe; an empty value is as good as none.
 
@@ -159,10 +146,10 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
     """
     names = [field.name for field in fields(Query)]
     state: dict[str, Any] = {}
-    for name, values in given.items():
+    for name, said in given.items():
         if name not in names:
             raise RequestError("unknown-parameter", name, f"there is no parameter {shown(name)}", tuple(names))
-        present = [value.strip() for value in values if value.strip()]
+        present = [value.strip() for value in said if value.strip()]
         for value in present:
             most = _most_characters(name, value)
             if len(value) > most:
@@ -173,7 +160,7 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
                 message = f"device is given {len(present)} times; at most {MAX_DEVICES} can share a model"
                 raise RequestError("device-count", name, message, f"1 to {MAX_DEVICES} devices")
             if present:
-                state[name] = tuple(_device_id(value) for value in present)
+                state[name] = tuple(values.device_id(value) for value in present)
         elif len(present) > 1:
             raise RequestError("repeated", name, f"{name} is given {len(present)} times", "one value")
         elif present:
@@ -225,75 +212,6 @@ def checked(query: Query, model: Model | None = None) -> Asked:
         raise as_bad_request(error) from None
 
 
-def _device_id(text: str) -> str:
-    try:
-        return device(text).id
-    except FathomError as error:
-        raise as_bad_request(error) from None
-
-
-def _whole(name: str, word: str | None = None, meaning: int = 0) -> Callable[[str], int]:
-    """A parser of whole numbers such as 32768, 32,768 or 32k; ``word`` stands for ``meaning``."""
-    allowed = "a whole number such as 4096 or 4k" + (f", or {word}" if word else "")
-
-    def parse_whole(text: str) -> int:
-        if word and text.lower() in (word, str(meaning)):
-            return meaning
-        match = re.fullmatch(r"(\d{1,10})([kKmM]?)", text.replace(",", "").replace("_", ""))
-        if not match:
-            raise RequestError("not-a-number", name, f"{name} is {shown(text)}; it must be {allowed}", allowed)
-        return int(match[1]) * KIBI.get(match[2].lower(), 1)
-
-    return parse_whole
-
-
-def _layers(name: str, word: str | None = None, meaning: int = 0) -> Callable[[str], int]:
-    """A parser of a number of layers, bounded before a pattern is made of it."""
-    parse_whole = _whole(name, word, meaning)
-
-    def parse_layers(text: str) -> int:
-        value = parse_whole(text)
-        if value > MAX_LAYERS:
-            allowed = f"a whole number from 0 to {MAX_LAYERS}" + (f", or {word}" if word else "")
-            raise RequestError("out-of-range", name, f"{name} is {value}; it must be {allowed}", allowed)
-        return value
-
-    return parse_layers
-
-
-def _pair(text: str) -> tuple[str, str]:
-    sides = text.lower().split(":")
-    if len(sides) > 2 or any(side not in CACHE_TYPES for side in sides):
-        message = (
-            f"kv is {shown(text)}; it must be one type for both sides or TYPE_K:TYPE_V, of {', '.join(CACHE_TYPES)}"
-        )
-        raise RequestError("unknown-cache-type", "kv", message, CACHE_TYPES)
-    return sides[0], sides[-1]
-
-
-def _switch(name: str) -> Callable[[str], bool]:
-    words = {"on": True, "1": True, "off": False, "0": False}
-
-    def parse_switch(text: str) -> bool:
-        if text.lower() not in words:
-            raise RequestError("not-a-switch", name, f"{name} is {shown(text)}; it must be on or off", ("on", "off"))
-        return words[text.lower()]
-
-    return parse_switch
-
-
-def _model(text: str) -> str:
-    return hub.parse_name(text).text if hub.is_name(text) else text.lower()
-
-
-def _quantization(text: str) -> str:
-    name = text.upper()
-    if name not in FILE_TYPES:
-        message = f"quant is {shown(text)}; it must be one of {', '.join(FILE_TYPES)}"
-        raise RequestError("unknown-quantization", "quant", message, FILE_TYPES)
-    return name
-
-
 def _facts(text: str) -> str:
     try:
         return linked_model(text)[1]
@@ -301,29 +219,27 @@ def _facts(text: str) -> str:
         raise as_bad_request(error) from None
 
 
-def _engine(text: str) -> str:
-    names = tuple(known.id for known in PROGRAMS)
-    if text.lower() not in names:
-        message = f"engine is {shown(text)}; it must be one of {', '.join(names)}"
-        raise RequestError("unknown-engine", "engine", message, names)
-    return text.lower()
-
-
 _PARSERS: Final = {
-    "model": _model,
-    "quant": _quantization,
+    "model": values.model_name,
+    "quant": values.quantization,
     "facts": _facts,
-    "ctx": _whole("ctx", "auto", 0),
-    "kv": _pair,
-    "fa": _switch("fa"),
-    "ub": _whole("ub"),
-    "np": _whole("np", "auto", -1),
-    "ngl": _whole("ngl", "all", -1),
-    "ncmoe": _layers("ncmoe", "all", -1),
-    "ncffn": _layers("ncffn"),
-    "kvo": _switch("kvo"),
-    "wired": _whole("wired"),
-    "engine": _engine,
+    "ctx": values.whole("ctx", "auto", 0),
+    "kv": values.pair,
+    "fa": values.switch("fa"),
+    "ub": values.whole("ub"),
+    "np": values.whole("np", "auto", -1),
+    "ngl": values.whole("ngl", "all", -1),
+    "ncmoe": values.layers("ncmoe", "all", -1),
+    "ncffn": values.layers("ncffn"),
+    "kvo": values.switch("kvo"),
+    "ts": values.shares,
+    "os": values.system,
+    "desktop": values.switch("desktop"),
+    "ecc": values.switch("ecc"),
+    "taken": values.taken,
+    "wired": values.whole("wired"),
+    "gtt": values.whole("gtt"),
+    "engine": values.engine,
     "draft": parse_draft,
     "mmproj": parse_size,
 }

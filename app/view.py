@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from app import figures, text
 from app.advice import Advice, advice
 from app.errors import as_bad_request
 from app.ladder import Rung, ladder
+from app.outcome import Outcome, at, outcome
 from app.query import Query, checked
-from estimator import Estimate, Point, curve, decoding_bound, estimate, max_context
+from estimator import Estimate, Point, curve, estimate, max_context
 from estimator.accuracy import PLACEMENTS, band, placement
 from estimator.companions import ALONE
 from estimator.errors import FathomError, SettingsError
 from estimator.fit import STEP
-from estimator.lines import SAFE_MARGIN
 from estimator.memory.context import resolve
 from estimator.sources.ollama import is_library_name
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from app.hub import Source
     from app.query import Asked
+    from app.verdict import Verdict
     from estimator import Device, Line, Model, Settings
     from estimator.cautions import Caution
 
@@ -33,15 +34,6 @@ COMPARED_TYPES: Final = ("f16", "q8_0", "q4_0")
 
 LADDER: Final = tuple(2**power for power in range(11, 24))
 """Contexts of the table, in tokens: 2K, 4K, ... 8M."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The answer in a sentence. ``state`` tells whether the context that was asked for fits, a shorter one, or none."""
-
-    headline: str
-    detail: str
-    state: Literal["fits", "partly", "over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +78,12 @@ class Result:
     """The answer to a query that can be answered."""
 
     model: Model
-    settings: Settings
-    devices: tuple[Device, ...]
+    outcome: Outcome
     device_names: list[str]
-    estimate: Estimate
-    max_context: int
-    verdict: Verdict
     rows: list[Row]
     alternatives: list[Alternative]
     ladder: list[Rung]
     advice: list[Advice]
-    bound: str
     figure: dict[str, Any]
     types_figure: dict[str, Any] | None
     accuracy: str
@@ -104,6 +91,32 @@ class Result:
     source: Source | None = None
     quantization: str = ""
     files: tuple[RepoRow, ...] = ()
+
+    @property
+    def settings(self) -> Settings:
+        return self.outcome.asked.settings
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return self.outcome.asked.devices
+
+    @property
+    def estimate(self) -> Estimate:
+        return self.outcome.estimate
+
+    @property
+    def max_context(self) -> int:
+        return self.outcome.max_context
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.outcome.verdict
+
+    @property
+    def bound(self) -> str:
+        """At most how fast one sequence is decoded when its context is full; empty where that is not known."""
+        bound = self.outcome.bound
+        return f"{text.rate(bound.tokens_per_second)} at {text.tokens(bound.n_past)} tokens" if bound else ""
 
     @property
     def lines(self) -> Sequence[Line]:
@@ -157,19 +170,17 @@ def _files(query: Query, source: Source) -> tuple[RepoRow, ...]:
 
 @lru_cache(maxsize=512)
 def _answer(query: Query, model: Model, full: Model | None) -> Result:
-    asked = checked(query, model)
-    devices = asked.devices
+    found = outcome(checked(query, model))
+    asked, now, deepest = found.asked, found.estimate, found.max_context
     try:
-        now = estimate(*asked)
-        deepest = max_context(*asked)
         points = _points(asked, deepest)
         alternatives = [_alternative(query, model, pair) for pair in _pairs(query, model)]
     except FathomError as error:
         raise as_bad_request(error) from None
-    names = [text.device_name(device) for device in devices]
-    capacities = [device.capacity for device in devices]
+    names = [text.device_name(device) for device in asked.devices]
+    capacities = [device.capacity for device in asked.devices]
     n_ctx = now.context.n_ctx
-    if len(devices) == 1:
+    if len(asked.devices) == 1:
         figure = figures.stacked(points, capacities[0], deepest, n_ctx)
         curves = {alternative.name: _curve_of(query, model, alternative, points) for alternative in alternatives}
         chosen = next(alternative.name for alternative in alternatives if alternative.chosen)
@@ -178,17 +189,12 @@ def _answer(query: Query, model: Model, full: Model | None) -> Result:
         figure, types_figure = figures.several(points, names, capacities, deepest, n_ctx), None
     return Result(
         model=model,
-        settings=asked.settings,
-        devices=devices,
+        outcome=found,
         device_names=names,
-        estimate=now,
-        max_context=deepest,
-        verdict=_verdict(model, names, now if deepest else points[0].estimate, deepest),
         rows=_rows(asked, now, deepest),
         alternatives=alternatives,
         ladder=ladder(query, full, asked) if full else [],
         advice=[] if now.fits else advice(query, full, asked),
-        bound=_bound(asked, now) if now.fits else "",
         figure=figure,
         types_figure=types_figure,
         accuracy=_accuracy(asked),
@@ -210,23 +216,10 @@ def _accuracy(asked: Asked) -> str:
     return f"{said} What a driver and its kernels add is modelled."
 
 
-def _bound(asked: Asked, now: Estimate) -> str:
-    """At most how fast one sequence is decoded when its context is full; empty where that is not known."""
-    bound = decoding_bound(asked.model, asked.settings, asked.devices, now.context.n_ctx_seq)
-    if bound is None or asked.companions != ALONE:
-        return ""
-    return f"{text.rate(bound.tokens_per_second)} at {text.tokens(now.context.n_ctx_seq)} tokens"
-
-
 def _end(model: Model, settings: Settings, deepest: int) -> int:
     """How far the chart goes: to the trained length, to what was asked for, and beyond the limit if that is near."""
     asked = max(model.context_length, settings.n_ctx, 4 * STEP)
     return max(asked, deepest + deepest // 8) if deepest < 2 * asked else asked
-
-
-def _at(asked: Asked, n_ctx: int) -> Estimate:
-    """The estimate at another context."""
-    return estimate(*asked._replace(settings=replace(asked.settings, n_ctx=n_ctx)))
 
 
 def _curve(asked: Asked, end: int) -> list[Point]:
@@ -238,7 +231,7 @@ def _points(asked: Asked, deepest: int) -> list[Point]:
     end = _end(asked.model, asked.settings, deepest)
     points = {point.n_ctx: point for point in _curve(asked, end)}
     if 0 < deepest < end and deepest not in points:
-        points[deepest] = Point(deepest, _at(asked, deepest))
+        points[deepest] = Point(deepest, at(asked, deepest))
     return [points[n_ctx] for n_ctx in sorted(points)]
 
 
@@ -276,40 +269,6 @@ def _curve_of(query: Query, model: Model, alternative: Alternative, points: list
     return _curve(checked(replace(query, kv=alternative.kv), model), points[-1].n_ctx)
 
 
-def _verdict(model: Model, names: list[str], now: Estimate, deepest: int) -> Verdict:
-    where = text.joined(names)
-    where = text.with_article(where) if where[0].isalpha() else where
-    slots = now.context.n_stream
-    full = model.context_length * slots
-    if deepest == 0:
-        headline = f"Does not fit {where}"
-    elif deepest >= full:
-        each = f" in each of {slots} slots" if slots > 1 else ""
-        headline = f"Fits {where} up to its full {text.tokens(model.context_length)} tokens{each}"
-    else:
-        over = f" over {slots} slots" if slots > 1 else ""
-        headline = f"Fits {where} up to {text.tokens(deepest)} tokens{over}"
-    return Verdict(headline, _detail(now, deepest, full), "over" if not deepest else "fits" if now.fits else "partly")
-
-
-def _detail(now: Estimate, deepest: int, full: int) -> str:
-    """What a context takes on the device that decides: the one that was asked for, or the least if nothing fits."""
-    share = max(now.devices, key=lambda share: share.total - (share.capacity or share.total))
-    at = "At" if deepest else "Even at"
-    asked = f"{at} {text.tokens(now.context.n_ctx)} tokens it takes {text.size(share.total)}"
-    if len(now.devices) > 1:
-        asked += f" on {share.name}"
-    if share.capacity is None:
-        return f"{asked}; this device has no limit."
-    if now.fits:
-        spare = f"{asked} of {text.size(share.capacity)}: {text.size(share.capacity - share.total)} stay free."
-        if not now.is_safe:
-            spare += f" llama.cpp itself would leave {text.size(SAFE_MARGIN)}, for what grows with long prompts."
-        beyond = f" Memory would last for {text.tokens(deepest)} tokens." if deepest > full else ""
-        return spare + beyond
-    return f"{asked}, {text.size(share.total - share.capacity)} more than the {text.size(share.capacity)} there are."
-
-
 def _rows(asked: Asked, now: Estimate, deepest: int) -> list[Row]:
     """The curve as a table: round contexts, the one that was asked for and the deepest that fits."""
     trained = asked.model.context_length
@@ -320,4 +279,4 @@ def _rows(asked: Asked, now: Estimate, deepest: int) -> list[Row]:
         notes[deepest] = "the most that fits"
     n_ctx = asked.settings.n_ctx or trained
     notes[n_ctx] = ", ".join(filter(None, (notes.get(n_ctx, ""), "asked for")))
-    return [Row(n_ctx, _at(asked, n_ctx), notes[n_ctx]) for n_ctx in sorted(notes)]
+    return [Row(n_ctx, at(asked, n_ctx), notes[n_ctx]) for n_ctx in sorted(notes)]

@@ -29,6 +29,7 @@ from estimator.lines import Line, Share
 from estimator.model import Checkpoint, Model, Tensor
 from estimator.plan import Change, changes
 from estimator.settings import Settings
+from estimator.sharing import Part, parts
 from estimator.sources.companions import read_lora, read_mmproj
 from estimator.sources.facts import read_facts
 from estimator.sources.from_gguf import read_gguf
@@ -53,6 +54,7 @@ __all__ = [
     "Line",
     "Model",
     "ModelError",
+    "Part",
     "Point",
     "Projector",
     "Settings",
@@ -73,6 +75,7 @@ __all__ = [
     "max_context",
     "most_layers",
     "most_slots",
+    "parts",
     "quantize",
     "read_facts",
     "read_gguf",

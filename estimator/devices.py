@@ -182,7 +182,7 @@ def with_gtt(device: Device, mib: int) -> Device:
         DeviceError: ``not-an-apu``; ``out-of-range``.
     """
     if not is_apu(device):
-        message = f"{device.name} has memory of its own; only APUs of AMD have a share of the system's"
+        message = f"gtt is {mib}, but {device.name} has no such share of the system's memory; only APUs of AMD do"
         raise DeviceError("not-an-apu", message, field="gtt", allowed="an APU of AMD")
     _check_limit("gtt", mib)
     if not mib:

@@ -111,9 +111,10 @@ def _places(
 def _points(shares: Sequence[float], n_devices: int) -> list[float]:
     """Where the share of each device ends, from 0 to 1, in the C ``float`` that llama.cpp reckons with."""
     if len(shares) != n_devices:
+        given = ",".join(f"{share:g}" for share in shares)
         raise SettingsError(
             "bad-tensor-split",
-            f"tensor_split has {len(shares)} shares for {n_devices} devices; it must have one for each",
+            f"tensor_split is {given}: {len(shares)} shares for {n_devices} devices; it must have one for each",
             field="tensor_split",
             allowed=f"{n_devices} shares",
         )

@@ -57,10 +57,10 @@ function takeForm(next) {
   const active = document.activeElement;
   const sameFields = next.elements.length === form.elements.length;
   if (!sameFields || !form.contains(active)) {
-    const open = form.querySelector("details").open;
+    const open = [...form.querySelectorAll("details")].map((part) => part.open);
     const name = active?.name || active?.id;
     form.replaceChildren(...document.adoptNode(next).childNodes);
-    form.querySelector("details").open ||= open;
+    form.querySelectorAll("details").forEach((part, i) => (part.open ||= open[i]));
     if (name && form.elements[name]?.focus) form.elements[name].focus();
     return;
   }
@@ -72,7 +72,7 @@ function takeForm(next) {
     mine.disabled = theirs.disabled;
     if (mine !== active && mine.value !== theirs.value) mine.value = theirs.value;
   }
-  const [mine, theirs] = [form.querySelector("details p.hint"), next.querySelector("details p.hint")];
+  const [mine, theirs] = [form.querySelector("#engine-hint"), next.querySelector("#engine-hint")];
   mine.textContent = theirs.textContent;
 }
 

@@ -9,6 +9,7 @@ import pytest
 import estimator as fathom
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.catalogue import QUANTIZATIONS, catalogue_model
+from tests.app import html
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
@@ -74,8 +75,8 @@ def test_json_may_have_numbers_texts_and_truth(client: FlaskClient) -> None:
 def test_the_shape(client: FlaskClient, state: dict[str, Any]) -> None:
     answer = body(client.get(URL, query_string=state))
     assert set(answer) == {
-        *("model", "settings", "devices", "host", "fits", "safe", "max_context", "lines", "warnings", "accuracy"),
-        "links",
+        *("model", "settings", "devices", "host", "fits", "safe", "max_context", "safe_context", "verdict", "sharing"),
+        *("bound", "lines", "warnings", "accuracy", "links"),
     }
     for share in answer["devices"]:
         assert {name: type(value) for name, value in share.items()} == SHARE
@@ -89,6 +90,37 @@ def test_the_shape(client: FlaskClient, state: dict[str, Any]) -> None:
     assert type(answer["max_context"]) is int
     assert set(answer["links"]) == {"page", "self"}
     assert answer["model"]["id"] == state.get("model", "llama-3.1-8b-instruct")
+
+
+@pytest.mark.parametrize("state", STATES, ids=IDS)
+def test_what_the_page_says_is_in_the_answer(client: FlaskClient, state: dict[str, Any]) -> None:
+    answer = body(client.get(URL, query_string=state))
+    page = html.parse(client.get(answer["links"]["page"]).text)
+    said = page.one("section", class_=f"card verdict {answer['verdict']['state']}").text
+    assert all(answer["verdict"][name] in said for name in ("headline", "decides", "detail"))
+    assert answer["safe_context"] <= answer["max_context"]
+    assert [part["label"] for part in answer["sharing"]] == (
+        [share["label"] for share in answer["devices"]] if len(answer["devices"]) > 1 else []
+    )
+    if answer["sharing"]:
+        assert min(part["max_context"] for part in answer["sharing"]) == answer["max_context"]
+    if answer["bound"]:
+        seconds = [
+            (read["weights"] + read["cache"]) / read["bandwidth_gbps"] / 1e9 for read in answer["bound"]["readings"]
+        ]
+        assert answer["bound"]["tokens_per_second"] == pytest.approx(1 / sum(seconds))
+    assert (answer["bound"] is None) == (not answer["fits"])
+
+
+def test_the_plan_says_what_the_page_advises(client: FlaskClient) -> None:
+    state = {"model": "llama-3.3-70b-instruct", "device": "rtx-4090", "ctx": 32768}
+    found = body(client.get("/api/v1/plan", query_string=state))["changes"]
+    page = html.parse(client.get("/", query_string=state).text)
+    advised = page.one("table", class_="sentences").table()[1:]
+    assert [one["says"] for one in found] == [row[0] for row in advised]
+    for one in found:
+        assert body(client.get(one["links"]["self"]))["fits"]
+    assert body(client.get("/api/v1/plan", query_string={"ctx": 8192})) == {"changes": []}
 
 
 @pytest.mark.parametrize("state", STATES, ids=IDS)

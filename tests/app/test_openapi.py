@@ -143,7 +143,7 @@ def test_every_value_that_is_listed_is_read(described: dict[str, Any]) -> None:
         for parameter in described["paths"]["/api/v1/estimate"]["get"]["parameters"]
         if "enum" in parameter["schema"]
     }
-    assert listed.keys() == {"quant", "fa", "kvo", "engine"}
+    assert listed.keys() == {"quant", "fa", "kvo", "os", "desktop", "ecc", "engine"}
     for name, values in listed.items():
         assert len({parse({name: [value]}) for value in values}) == len(values)
         with pytest.raises(RequestError):
@@ -170,6 +170,13 @@ def test_answers_conform_to_their_schema(
     reply = client.get(f"/api/v1/estimate?{query}")
     assert reply.status_code == status
     response = described["paths"]["/api/v1/estimate"]["get"]["responses"][str(status)]
+    conform(described, response["content"]["application/json"]["schema"], reply.get_json())
+
+
+def test_a_plan_conforms_to_its_schema(client: FlaskClient, described: dict[str, Any]) -> None:
+    reply = client.get("/api/v1/plan?model=qwen2.5-32b-instruct")
+    assert reply.get_json()["changes"]
+    response = described["paths"]["/api/v1/plan"]["get"]["responses"]["200"]
     conform(described, response["content"]["application/json"]["schema"], reply.get_json())
 
 

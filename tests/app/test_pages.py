@@ -41,10 +41,20 @@ ELSEWHERE = Query(
 )
 PARTLY = Query(model="qwen3-30b-a3b", device=("rtx-3060-12-gb",), ngl=40, ncmoe=12, ncffn=2, kvo=False, ctx=8192)
 ON_MACS = Query(model="llama-3.2-1b-instruct", fa=False, device=("m1-16gb", "m2-8gb"), wired=6000, engine="llama-bench")
+SHARED = Query(
+    model="gpt-oss-20b",
+    device=("rtx-a4000", "radeon-780m-64gb"),
+    ts=(1, 2.5),
+    os="windows",
+    desktop=True,
+    ecc=True,
+    taken=(300,),
+    gtt=40960,
+)
 LINKED = Query(facts=FACTS, ctx=4096, device=("m1-16gb",), draft="qwen3-0.6b:Q8_0", mmproj=2**20)
 WITH_STATE = Query(model="qwen3.5-9b", device=("rtx-3090",))
-STATES = [Query(), ELSEWHERE, PARTLY, ON_MACS, LINKED, WITH_STATE]
-IDS = ["default", "elsewhere", "partly on the host", "on Macs", "of a link", "with state"]
+STATES = [Query(), ELSEWHERE, PARTLY, ON_MACS, SHARED, LINKED, WITH_STATE]
+IDS = ["default", "elsewhere", "partly on the host", "on Macs", "shared", "of a link", "with state"]
 
 
 def opened(client: FlaskClient, query: Query) -> Element:
@@ -260,7 +270,7 @@ def test_the_states_differ_from_the_defaults_in_all_that_the_form_has() -> None:
     """So that none of the tests above passes because a field was forgotten."""
     changed = {
         field.name
-        for query in (ELSEWHERE, PARTLY, ON_MACS, LINKED)
+        for query in (ELSEWHERE, PARTLY, ON_MACS, SHARED, LINKED)
         for field in fields(Query)
         if getattr(query, field.name) != field.default
     }

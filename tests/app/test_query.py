@@ -17,6 +17,7 @@ from app.beside import MAX_PROJECTOR, SIZE
 from app.errors import FIELD_OF, RequestError
 from app.hub import MAX_NAME
 from app.query import MAX_TEXT, Query, checked, parse
+from app.values import SHARE, TAKEN
 from estimator import Settings, device, devices
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import MAX_DEVICES
@@ -27,6 +28,7 @@ from estimator.sources.gguf import read_header
 from estimator.sources.hparams import MAX_LAYERS
 from estimator.sources.ollama import is_library_name
 from estimator.sources.quantize import FILE_TYPES
+from estimator.usage import SYSTEMS
 
 FACTS = facts_text(read_header(Path(__file__).parents[1] / "data" / "gguf" / "llama-dense.gguf"))
 NAMES = tuple(field.name for field in fields(Query))
@@ -61,7 +63,17 @@ states = st.builds(
     device=st.lists(st.sampled_from([one.id for one in devices()] + ["generic"]), min_size=1, max_size=MAX_DEVICES).map(
         tuple
     ),
+    ts=st.lists(st.integers(0, 10**6 - 1) | st.integers(1, 10**8).map(lambda n: n / 10**4), max_size=MAX_DEVICES)
+    .filter(lambda shares: not shares or any(shares))
+    .map(lambda shares: tuple(int(share) if share == int(share) else share for share in shares)),
+    os=st.sampled_from(SYSTEMS),
+    desktop=st.booleans(),
+    ecc=st.booleans(),
+    taken=st.lists(st.integers(0, 10**9 - 1), max_size=MAX_DEVICES)
+    .filter(lambda sizes: not sizes or bool(sizes[-1]))
+    .map(tuple),
     wired=numbers,
+    gtt=numbers,
     engine=st.sampled_from([program.id for program in PROGRAMS]),
     draft=st.sampled_from(["", "qwen3-0.6b", "qwen3-0.6b:Q8_0"]),
     mmproj=st.integers(0, MAX_PROJECTOR),
@@ -121,7 +133,15 @@ def refusal(text: str) -> RequestError:
         ("device=RTX-3090", {"device": ("rtx-3090",)}),
         ("device=rtx-3090&device=rtx-4090&device=rtx-3090", {"device": ("rtx-3090", "rtx-4090", "rtx-3090")}),
         ("device=generic", {"device": ("generic",)}),
+        ("ts=3,1", {"ts": (3, 1)}),
+        ("ts=0.60, 0.4", {"ts": (0.6, 0.4)}),
+        ("os=Windows", {"os": "windows"}),
+        ("desktop=on&ecc=1", {"desktop": True, "ecc": True}),
+        ("taken=800", {"taken": (800,)}),
+        ("taken=800,0,300,0", {"taken": (800, 0, 300)}),
+        ("taken=0", {}),
         ("wired=57344", {"wired": 57344}),
+        ("gtt=126976", {"gtt": 126976}),
         ("engine=Llama-Bench", {"engine": "llama-bench"}),
         ("draft=Qwen3-0.6B", {"draft": "qwen3-0.6b"}),
         ("draft=qwen3-0.6b:q4_k_m", {"draft": "qwen3-0.6b"}),
@@ -180,6 +200,24 @@ def test_empty_values_do_not_count_as_a_repetition() -> None:
         ("ncmoe=513", "out-of-range", "ncmoe", "513", "a whole number from 0 to 512, or all"),
         ("ncffn=1k", "out-of-range", "ncffn", "1024", "a whole number from 0 to 512"),
         ("kvo=no", "not-a-switch", "kvo", "'no'", ("on", "off")),
+        ("ts=1,x", "bad-tensor-split", "ts", "'1,x'", SHARE),
+        ("ts=1e9,1", "bad-tensor-split", "ts", "'1e9,1'", SHARE),
+        ("ts=" + ",".join("1" * 17), "bad-tensor-split", "ts", "'1,1", SHARE),
+        ("ts=0,0", "bad-tensor-split", "ts", "'0,0': one share must be above 0", SHARE),
+        ("os=dos", "unknown-system", "os", "'dos'", SYSTEMS),
+        ("ecc=on", "no-ecc", "ecc", "RTX 4090", "a workstation card of NVIDIA"),
+        ("taken=-1", "not-a-size", "taken", "'-1'", TAKEN),
+        ("taken=" + ",".join("1" * 17), "not-a-size", "taken", "'1,1", TAKEN),
+        ("taken=1048577", "out-of-range", "taken", "1048577", "a whole number of MiB from 0 to 1,048,576"),
+        ("taken=1,1", "device-count", "taken", "2 devices", "at most 1 numbers"),
+        ("gtt=1000", "not-an-apu", "gtt", "RTX 4090", "an APU of AMD"),
+        (
+            "gtt=4194305&device=radeon-780m-32gb",
+            "out-of-range",
+            "gtt",
+            "4194305",
+            "a whole number of MiB from 1 to 4,194,304, or 0 for the default",
+        ),
         ("wired=1.5", "not-a-number", "wired", "'1.5'", "a whole number such as 4096 or 4k"),
         ("quant=q9", "unknown-quantization", "quant", "'q9'", FILE_TYPES),
         ("draft=qwen3-0.6b:q9", "unknown-quantization", "draft", "'qwen3-0.6b:q9'", FILE_TYPES),

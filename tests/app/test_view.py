@@ -7,9 +7,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from app import text, view
+from app import outcome, text
 from app.errors import RequestError
-from app.query import Query, parse
+from app.query import Query, checked, parse
 from app.view import COMPARED_TYPES, answer
 from estimator import estimate, max_context
 
@@ -45,9 +45,36 @@ def test_the_detail_says_what_stays_free() -> None:
     assert result.max_context > 131_072
     assert result.verdict.detail == (
         f"At 131,072 tokens it takes {text.size(share.total)} of {text.size(share.capacity)}: "
-        f"{text.size(share.capacity - share.total)} stay free. "
-        f"Memory would last for {text.tokens(result.max_context)} tokens."
+        f"{text.size(share.capacity - share.total)} stay free."
     )
+
+
+def test_the_detail_says_until_where_a_margin_is_free() -> None:
+    result = answer(Query(model="qwen2.5-32b-instruct", ctx=4096))
+    assert 0 < result.outcome.safe_context < result.max_context
+    assert result.verdict.detail.endswith(
+        "The 1.00 GiB that llama.cpp would leave, for what grows with long prompts, is free up to "
+        f"{text.tokens(result.outcome.safe_context)} tokens."
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        (Query(ctx=8192), "What the model was trained for decides, not memory, which would last for {deepest} tokens."),
+        (Query(model="llama-3.3-70b-instruct"), "The weights decide: they take 39.04 GiB beside "),
+        (Query(model="qwen2.5-32b-instruct"), "The K/V cache decides: it grows to "),
+        (
+            Query(model="gemma-3-27b-it", quant="Q8_0", device=("rtx-3090", "rtx-3060-12-gb")),
+            " of all else on an RTX 3060 12 GB.",
+        ),
+        (Query(model=SMALL, device=("generic",)), "Nothing limits it but the context that is asked for."),
+    ],
+)
+def test_what_decides(query: Query, sentence: str) -> None:
+    result = answer(query)
+    assert sentence.format(deepest=text.tokens(result.max_context)) in result.verdict.decides
+    assert result.verdict.decides.count(". ") == 0
 
 
 def test_the_detail_says_what_is_missing() -> None:
@@ -121,10 +148,9 @@ def test_the_cache_types_that_are_compared(query: Query, names: list[str]) -> No
 def test_a_limit_at_the_trained_length_is_the_full_length(
     deepest: int, headline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(view, "max_context", lambda *_: deepest)
-    query = Query(ctx=8192)
-    result = view._answer.__wrapped__(query, query.load().model, None)
-    assert result.verdict.headline == f"Fits an RTX 4090 24 GB up to {headline}"
+    monkeypatch.setattr(outcome, "max_context", lambda *_, spare=0: deepest - spare // 2**20)
+    found = outcome.outcome(checked(Query(ctx=8192)))
+    assert found.verdict.headline == f"Fits an RTX 4090 24 GB up to {headline}"
 
 
 def test_fewer_bits_reach_deeper() -> None:

@@ -1,0 +1,68 @@
+"""What the core answers to a state: what the page shows and what the API gives are made of this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from app import text
+from app.errors import as_bad_request
+from app.verdict import Limits, Verdict, verdict
+from estimator import decoding_bound, estimate, max_context, parts
+from estimator.companions import ALONE
+from estimator.errors import FathomError
+from estimator.fit import STEP
+from estimator.lines import SAFE_MARGIN
+
+if TYPE_CHECKING:
+    from app.query import Asked
+    from estimator import Bound, Estimate, Part
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer to what was asked.
+
+    ``max_context`` is the deepest context that loads, ``safe_context`` the deepest that leaves llama.cpp's own margin;
+    ``parts`` is what each of several devices has, ``bound`` how fast one sequence is decoded at most when its context
+    is full, None where that is not known or does not fit.
+    """
+
+    asked: Asked
+    estimate: Estimate
+    max_context: int
+    safe_context: int
+    verdict: Verdict
+    parts: tuple[Part, ...]
+    bound: Bound | None
+
+
+def outcome(asked: Asked) -> Outcome:
+    """The answer.
+
+    Raises:
+        RequestError: llama.cpp refuses this, in the query's own name of the field.
+    """
+    try:
+        now = estimate(*asked)
+        deepest = max_context(*asked)
+        safe = max_context(*asked, spare=SAFE_MARGIN)
+        least = at(asked, STEP)
+        most = at(asked, deepest) if deepest else least
+        shared = parts(*asked[:3]) if len(asked.devices) > 1 else ()
+    except FathomError as error:
+        raise as_bad_request(error) from None
+    names = [text.device_name(device) for device in asked.devices]
+    answer = verdict(asked.model, names, Limits(deepest, safe, now, least, most))
+    return Outcome(asked, now, deepest, safe, answer, shared, _bound(asked, now) if now.fits else None)
+
+
+def at(asked: Asked, n_ctx: int) -> Estimate:
+    """The estimate at another context."""
+    return estimate(*asked._replace(settings=replace(asked.settings, n_ctx=n_ctx)))
+
+
+def _bound(asked: Asked, now: Estimate) -> Bound | None:
+    if asked.companions != ALONE:
+        return None
+    return decoding_bound(asked.model, asked.settings, asked.devices, now.context.n_ctx_seq)
