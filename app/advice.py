@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app import text
 from app.query import checked
-from estimator import changes, device, estimate
+from estimator import changes, device, estimate, max_context
 from estimator.companions import ALONE
 from estimator.errors import FathomError
 from estimator.sources.catalogue import QUANTIZATIONS
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One change: ``says`` it, ``query`` leads to it, ``total`` is what the fullest device then holds, in bytes."""
+    """One change: ``says`` it, ``query`` leads to it.
+
+    ``total`` is what the fullest device then holds, in bytes, ``max_context`` the deepest context then, in tokens.
+    """
 
     kind: str
     says: str
     query: str
     total: int
     capacity: int | None
+    max_context: int
 
 
 def advice(query: Query, full: Model | None, asked: Asked) -> list[Advice]:
@@ -45,13 +49,16 @@ def _made(query: Query, change: Change, full: Model | None, asked: Asked) -> Adv
     """The advice, if the link's own answer is that it fits: a query does not say all that settings can."""
     other = replace(query, **_fields(change, query))
     try:
-        now = estimate(*checked(other, asked.model if change.kind != "file_type" else other.load().model))
+        then = checked(other, asked.model if change.kind != "file_type" else other.load().model)
+        now = estimate(*then)
+        deepest = max_context(*then)
     except FathomError:
         return None
     if not now.fits:
         return None
     share = max(now.devices, key=lambda share: share.total - (share.capacity or share.total))
-    return Advice(change.kind, _says(change, asked.model, now), other.canonical(), share.total, share.capacity)
+    says = _says(change, asked.model, now)
+    return Advice(change.kind, says, other.canonical(), share.total, share.capacity, deepest)
 
 
 def _fields(change: Change, query: Query) -> dict[str, Any]:

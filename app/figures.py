@@ -52,9 +52,9 @@ def stacked(points: Sequence[Point], capacity: int | None, max_context: int, n_c
 
 
 def several(
-    points: Sequence[Point], names: Sequence[str], capacities: Sequence[int | None], max_context: int, n_ctx: int
+    points: Sequence[Point], names: Sequence[str], capacities: Sequence[int | None], depths: Sequence[int], n_ctx: int
 ) -> dict[str, Any]:
-    """Memory of several devices that share a model, each with its own limit."""
+    """Memory of several devices that share a model, each with its own limit and how deep that lets it get."""
     contexts = [point.n_ctx for point in points]
     traces: list[Trace] = []
     for index, capacity in enumerate(capacities):
@@ -63,7 +63,7 @@ def several(
         traces.append(_line(name, f"device-{index}", contexts, [share.total for share in shares]))
         if capacity is not None:
             traces.append(_limit(f"Limit of {index + 1}", contexts, capacity) | {"meta": f"device-{index}"})
-            traces += _crossing(points, index, max_context)
+            traces += _crossing(points, index, depths[index])
     return _figure(traces, contexts[-1], n_ctx)
 
 

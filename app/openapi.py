@@ -18,6 +18,7 @@ from estimator.usage import SYSTEMS
 Schema = dict[str, Any]
 
 TEXT: Final[Schema] = {"type": "string", "maxLength": MAX_TEXT}
+TOKENS: Final[Schema] = {"type": "integer", "minimum": 0, "description": "tokens"}
 BYTES: Final[Schema] = {"type": "integer", "minimum": 0, "description": "bytes"}
 
 PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
@@ -99,7 +100,7 @@ def _parameters() -> list[dict[str, Any]]:
 
 def _plan() -> dict[str, Any]:
     change = _object({name: {"type": "string"} for name in ("kind", "says", "query")} | {"links": {"type": "object"}})
-    change["properties"] |= {"total": BYTES, "capacity": {"type": ["integer", "null"]}}
+    change["properties"] |= {"total": BYTES, "capacity": {"type": ["integer", "null"]}, "max_context": TOKENS}
     body = _object({"changes": {"type": "array", "items": change}})
     return {
         "summary": "What would make it fit: the smallest change of each kind that is enough, least harm first.",

@@ -21,7 +21,7 @@ from estimator.memory.context import resolve
 from estimator.sources.ollama import is_library_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from app.hub import Source
     from app.query import Asked
@@ -172,8 +172,9 @@ def _files(query: Query, source: Source) -> tuple[RepoRow, ...]:
 def _answer(query: Query, model: Model, full: Model | None) -> Result:
     found = outcome(checked(query, model))
     asked, now, deepest = found.asked, found.estimate, found.max_context
+    depths = [part.max_context for part in found.parts]
     try:
-        points = _points(asked, deepest)
+        points = _points(asked, deepest, {deepest, *depths})
         alternatives = [_alternative(query, model, pair) for pair in _pairs(query, model)]
     except FathomError as error:
         raise as_bad_request(error) from None
@@ -186,7 +187,7 @@ def _answer(query: Query, model: Model, full: Model | None) -> Result:
         chosen = next(alternative.name for alternative in alternatives if alternative.chosen)
         types_figure = figures.by_cache_type(curves, chosen, capacities[0], n_ctx)
     else:
-        figure, types_figure = figures.several(points, names, capacities, deepest, n_ctx), None
+        figure, types_figure = figures.several(points, names, capacities, depths, n_ctx), None
     return Result(
         model=model,
         outcome=found,
@@ -226,12 +227,13 @@ def _curve(asked: Asked, end: int) -> list[Point]:
     return list(curve(asked.model, asked.settings, asked.devices, end, asked.companions))
 
 
-def _points(asked: Asked, deepest: int) -> list[Point]:
-    """The curve, with a point where the limit is reached."""
+def _points(asked: Asked, deepest: int, crossings: Iterable[int]) -> list[Point]:
+    """The curve, with a point where each limit is reached."""
     end = _end(asked.model, asked.settings, deepest)
     points = {point.n_ctx: point for point in _curve(asked, end)}
-    if 0 < deepest < end and deepest not in points:
-        points[deepest] = Point(deepest, at(asked, deepest))
+    for n_ctx in crossings:
+        if 0 < n_ctx < end and n_ctx not in points:
+            points[n_ctx] = Point(n_ctx, at(asked, n_ctx))
     return [points[n_ctx] for n_ctx in sorted(points)]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.query import Query, checked, parse
 from app.view import answer
-from estimator import estimate
+from estimator import estimate, max_context
 
 STATES = {
     "a deep context": Query(model="qwen3-30b-a3b", ctx=131072),
@@ -30,6 +30,7 @@ def test_every_link_leads_to_what_fits(name: str) -> None:
         assert now.fits
         assert one.total == max(now.devices, key=lambda share: share.total - (share.capacity or 0)).total
         assert one.says
+        assert one.max_context == max_context(*checked(other)) >= now.context.n_ctx
         changed = {field for field in Query.__slots__ if getattr(other, field) != getattr(query, field)}
         assert len(changed) == 1
 

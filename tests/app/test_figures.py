@@ -120,10 +120,17 @@ def test_several_devices_have_a_line_and_a_limit_each() -> None:
         at = line["x"].index(result.estimate.context.n_ctx)
         assert line["y"][at] == share.total / GIB
     markers = traces(result.figure, "crossing")
-    assert [marker["x"] for marker in markers] == [[result.max_context]] * 3
-    assert result.max_context == max_context(result.model, result.settings, result.devices)
+    last = result.figure["layout"]["xaxis"]["range"][1]
+    depths = [part.max_context for part in result.outcome.parts]
+    assert [marker["x"] for marker in markers] == [[depth] for depth in depths if depth < last]
+    assert markers
+    assert min(depths) == max_context(result.model, result.settings, result.devices)
     names = [one["name"] for one in result.figure["data"]]
-    assert names[::3] == ["1: RTX 4090 24 GB", "2: RTX 3090 24 GB", "3: RTX 3090 24 GB"]
+    assert [name for name in names if name[:1].isdigit()] == [
+        "1: RTX 4090 24 GB",
+        "2: RTX 3090 24 GB",
+        "3: RTX 3090 24 GB",
+    ]
 
 
 def test_one_line_for_each_cache_type() -> None:
