@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from app import text
 from app.query import checked
 from estimator import changes, device, estimate, max_context
-from estimator.companions import ALONE
 from estimator.errors import FathomError
 from estimator.sources.catalogue import QUANTIZATIONS
 
@@ -39,9 +38,7 @@ def advice(query: Query, full: Model | None, asked: Asked) -> list[Advice]:
         full: the model in full precision, where it is at hand.
         asked: what the core is asked of the query, of which nothing beside the model is changed.
     """
-    if asked.companions != ALONE:
-        return []
-    found = changes(asked.model, asked.settings, asked.devices, full=full, file_types=QUANTIZATIONS)
+    found = changes(*asked[:3], full=full, file_types=QUANTIZATIONS, companions=asked.companions)
     return [made for change in found if (made := _made(query, change, full, asked))]
 
 

@@ -49,7 +49,7 @@ def outcome(asked: Asked) -> Outcome:
         safe = max_context(*asked, spare=SAFE_MARGIN)
         least = at(asked, STEP)
         most = at(asked, deepest) if deepest else least
-        shared = parts(*asked[:3]) if len(asked.devices) > 1 else ()
+        shared = parts(*asked) if len(asked.devices) > 1 else ()
     except FathomError as error:
         raise as_bad_request(error) from None
     names = [text.device_name(device) for device in asked.devices]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from estimator.companions import ALONE
 from estimator.engines.llama_cpp import kept_on_cpu
 from estimator.errors import ModelError, SettingsError
 from estimator.estimate import at_least, estimate, placed
@@ -23,6 +24,7 @@ from estimator.sources.quantize import FILE_TYPES, quantize
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from estimator.companions import Companions
     from estimator.devices import Device
     from estimator.lines import Share
     from estimator.model import Model
@@ -53,46 +55,56 @@ PAIRS: Final = tuple(
 
 
 class Run(NamedTuple):
-    """A model with the settings that it is run with."""
+    """A model with the settings that it is run with, and what is loaded beside it."""
 
     model: Model
     settings: Settings
+    companions: Companions = ALONE
 
 
-def most_layers(model: Model, settings: Settings, devices: Sequence[Device]) -> int | None:
+def most_layers(
+    model: Model, settings: Settings, devices: Sequence[Device], companions: Companions = ALONE
+) -> int | None:
     """The largest ``n_gpu_layers`` that fits; None if not even 0 does. ``n_layer_all + 1`` is the whole model."""
     values = range(model.n_layer_all + 1, -1, -1)
-    return _best(values, lambda value: Run(model, replace(settings, n_gpu_layers=value)), devices)
+    return _best(values, lambda value: Run(model, replace(settings, n_gpu_layers=value), companions), devices)
 
 
-def fewest_expert_layers(model: Model, settings: Settings, devices: Sequence[Device], n_cpu_ffn: int = 0) -> int | None:
+def fewest_expert_layers(
+    model: Model, settings: Settings, devices: Sequence[Device], n_cpu_ffn: int = 0, companions: Companions = ALONE
+) -> int | None:
     """The smallest ``--n-cpu-moe`` that fits, beside ``--n-cpu-ffn``; None if all experts on the CPU are not enough.
 
     A pattern of one's own in ``cpu_tensors`` is not kept.
     """
 
     def run(value: int) -> Run:
-        return Run(model, replace(settings, cpu_tensors=kept_on_cpu(value, n_cpu_ffn)))
+        return Run(model, replace(settings, cpu_tensors=kept_on_cpu(value, n_cpu_ffn)), companions)
 
     return _best(_from_where_it_could(range(model.n_layer_all + 1), run, devices), run, devices)
 
 
-def most_slots(model: Model, settings: Settings, devices: Sequence[Device], n_ctx_slot: int) -> int | None:
+def most_slots(
+    model: Model, settings: Settings, devices: Sequence[Device], n_ctx_slot: int, companions: Companions = ALONE
+) -> int | None:
     """The most slots that fit, each with a cache of its own for ``n_ctx_slot`` tokens; None if not even one does."""
 
     def run(value: int) -> Run:
-        return Run(model, replace(settings, n_parallel=value, n_ctx=value * n_ctx_slot, kv_unified=False))
+        run = replace(settings, n_parallel=value, n_ctx=value * n_ctx_slot, kv_unified=False)
+        return Run(model, run, companions)
 
     values = range(min(MAX_N_PARALLEL, MAX_N_CTX // n_ctx_slot), 0, -1)
     return _best(_from_where_it_could(values, run, devices), run, devices)
 
 
-def best_pair(model: Model, settings: Settings, devices: Sequence[Device]) -> tuple[str, str] | None:
+def best_pair(
+    model: Model, settings: Settings, devices: Sequence[Device], companions: Companions = ALONE
+) -> tuple[str, str] | None:
     """The K and V type with the most bits that fit and that every device has a fast kernel for, K before V."""
     pairs = [pair for pair in PAIRS if not settings.flash_attn or is_fast(pair, devices)]
 
     def run(pair: tuple[str, str]) -> Run:
-        return Run(model, replace(settings, cache_type_k=pair[0], cache_type_v=pair[1]))
+        return Run(model, replace(settings, cache_type_k=pair[0], cache_type_v=pair[1]), companions)
 
     return _best(pairs, run, devices)
 
@@ -104,12 +116,16 @@ def is_fast(pair: tuple[str, str], devices: Sequence[Device]) -> bool:
 
 
 def largest_quantization(
-    full: Model, settings: Settings, devices: Sequence[Device], file_types: Sequence[str] = FILE_TYPES
+    full: Model,
+    settings: Settings,
+    devices: Sequence[Device],
+    file_types: Sequence[str] = FILE_TYPES,
+    companions: Companions = ALONE,
 ) -> str | None:
     """Of some file types that with the most bytes that fits, for a model in full precision; None if none does."""
     models = [model for name in file_types if (model := quantized(full, name))]
     models.sort(key=lambda model: model.weights_bytes, reverse=True)
-    found = _best(models, lambda model: Run(model, settings), devices)
+    found = _best(models, lambda model: Run(model, settings, companions), devices)
     return found.file_type if found else None
 
 
@@ -122,7 +138,9 @@ def quantized(full: Model, file_type: str) -> Model | None:
         return None
 
 
-def best_split(model: Model, settings: Settings, devices: Sequence[Device]) -> tuple[float, ...]:
+def best_split(
+    model: Model, settings: Settings, devices: Sequence[Device], companions: Companions = ALONE
+) -> tuple[float, ...]:
     """The ``tensor_split`` that leaves the most free on the fullest device: layers for each, the output one of them.
 
     Starts from the split by free memory, llama.cpp's own, and moves a layer at a time from the fullest device to
@@ -132,7 +150,11 @@ def best_split(model: Model, settings: Settings, devices: Sequence[Device]) -> t
     split = counts(placed(model, settings, devices), len(devices))
     if not any(split):
         return (1,) * len(devices)
-    for ask in (at_least, lambda *run: estimate(*run).devices):
+
+    def of_all(model: Model, settings: Settings, devices: Sequence[Device]) -> tuple[Share, ...]:
+        return estimate(model, settings, devices, companions).devices
+
+    for ask in (at_least, of_all):
 
         def spare(split: tuple[int, ...], ask: Callable[..., Sequence[Share]] = ask) -> list[int]:
             shares = ask(model, replace(settings, tensor_split=split), devices)
@@ -176,7 +198,7 @@ def _from_where_it_could(values: range, run: Callable[[int], Run], devices: Sequ
 def could_fit(run: Run, devices: Sequence[Device]) -> bool:
     """Whether weights and caches leave any room; not where llama.cpp refuses the settings."""
     try:
-        return all(share.fits for share in at_least(*run, devices))
+        return all(share.fits for share in at_least(run.model, run.settings, devices))
     except SettingsError:
         return False
 
@@ -184,6 +206,6 @@ def could_fit(run: Run, devices: Sequence[Device]) -> bool:
 def fits(run: Run, devices: Sequence[Device]) -> bool:
     """Whether it fits; not where llama.cpp refuses the settings."""
     try:
-        return estimate(*run, devices).fits
+        return estimate(run.model, run.settings, devices, run.companions).fits
     except SettingsError:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from estimator.companions import ALONE
 from estimator.devices import devices as all_devices
 from estimator.engines.llama_cpp import kept_on_cpu
 from estimator.estimate import MAX_DEVICES, Estimate, estimate
@@ -24,6 +25,7 @@ from estimator.inverse import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from estimator.companions import Companions
     from estimator.devices import Device
     from estimator.model import Model
     from estimator.settings import Settings
@@ -67,28 +69,31 @@ def changes(
     *,
     full: Model | None = None,
     file_types: Sequence[str] = (),
+    companions: Companions = ALONE,
 ) -> tuple[Change, ...]:
     """What makes a run fit that does not: nothing if it fits.
 
     Args:
         full: the model in full precision, for quantizations among ``file_types``; None where it is not at hand.
+        companions: what is loaded beside it, of which nothing is changed.
 
     Raises:
         SettingsError: llama.cpp refuses these settings for this model.
     """
-    if estimate(model, settings, devices).fits:
+    if estimate(model, settings, devices, companions).fits:
         return ()
-    found = _Changes(model, settings, devices)
+    found = _Changes(model, settings, devices, companions)
     return (*found.of_settings(), *found.of_weights(full, file_types), *found.of_places(), *found.of_devices())
 
 
 class _Changes:
     """Looks for the changes of one run."""
 
-    def __init__(self, model: Model, settings: Settings, devices: Sequence[Device]) -> None:
+    def __init__(self, model: Model, settings: Settings, devices: Sequence[Device], companions: Companions) -> None:
         self._model = model
         self._settings = settings
         self._devices = devices
+        self._companions = companions
 
     def of_settings(self) -> Iterator[Change]:
         """How layers are shared, the ubatch, slots, types of the cache, the context."""
@@ -97,33 +102,34 @@ class _Changes:
         smaller = (n_ubatch for n_ubatch in UBATCHES if n_ubatch < settings.n_ubatch)
         yield from self._first("n_ubatch", ((n, replace(settings, n_ubatch=n)) for n in smaller))
         yield from self._first("n_parallel", ((n, self._with_slots(n)) for n in range(settings.n_seq_max - 1, 0, -1)))
-        if pair := best_pair(model, settings, devices):
+        if pair := best_pair(model, settings, devices, self._companions):
             yield self._change("cache_types", pair, replace(settings, cache_type_k=pair[0], cache_type_v=pair[1]))
-        if n_ctx := max_context(model, settings, devices):
+        if n_ctx := max_context(model, settings, devices, self._companions):
             yield self._change("n_ctx", n_ctx, replace(settings, n_ctx=n_ctx))
 
     def _of_split(self) -> Iterator[Change]:
         if len(self._devices) == 1:
             return
-        split = best_split(self._model, self._settings, self._devices)
+        split = best_split(self._model, self._settings, self._devices, self._companions)
         settings = replace(self._settings, tensor_split=split)
-        if fits(Run(self._model, settings), self._devices):
+        if fits(self._run(settings), self._devices):
             yield self._change("tensor_split", split, settings)
 
     def of_weights(self, full: Model | None, file_types: Sequence[str]) -> Iterator[Change]:
         """Another quantization."""
-        name = largest_quantization(full, self._settings, self._devices, file_types) if full else None
+        run = (self._settings, self._devices)
+        name = largest_quantization(full, *run, file_types, self._companions) if full else None
         if full and name and (model := quantized(full, name)):
-            yield Change("file_type", name, estimate(model, self._settings, self._devices))
+            yield Change("file_type", name, estimate(model, *run, self._companions))
 
     def of_places(self) -> Iterator[Change]:
         """Experts in system memory, or whole layers."""
         model, settings, devices = self._model, self._settings, self._devices
         if settings.cpu_tensors is None and any(layer.n_expert for layer in model.kinds):
-            count = fewest_expert_layers(model, settings, devices)
+            count = fewest_expert_layers(model, settings, devices, companions=self._companions)
             if count is not None:
                 yield self._change("n_cpu_moe", count, replace(settings, cpu_tensors=kept_on_cpu(count, 0)))
-        if n_gpu_layers := most_layers(model, settings, devices):
+        if n_gpu_layers := most_layers(model, settings, devices, self._companions):
             yield self._change("n_gpu_layers", n_gpu_layers, replace(settings, n_gpu_layers=n_gpu_layers))
 
     def of_devices(self) -> Iterator[Change]:
@@ -141,8 +147,13 @@ class _Changes:
                 break
 
     def _on(self, devices: Sequence[Device]) -> Estimate | None:
-        run = Run(self._model, self._settings)
-        return estimate(*run, devices) if could_fit(run, devices) and fits(run, devices) else None
+        run = self._run(self._settings)
+        if not (could_fit(run, devices) and fits(run, devices)):
+            return None
+        return estimate(run.model, run.settings, devices, run.companions)
+
+    def _run(self, settings: Settings) -> Run:
+        return Run(self._model, settings, self._companions)
 
     def _with_slots(self, n_parallel: int) -> Settings:
         """Fewer slots: of one cache for all each has more, of a cache each those that are left have what they had."""
@@ -152,13 +163,13 @@ class _Changes:
 
     def _first(self, kind: Kind, tries: Iterator[tuple[int, Settings]]) -> Iterator[Change]:
         for value, settings in tries:
-            run = Run(self._model, settings)
+            run = self._run(settings)
             if could_fit(run, self._devices) and fits(run, self._devices):
                 yield self._change(kind, value, settings)
                 return
 
     def _change(self, kind: Kind, value: int | str | tuple[str, str] | tuple[float, ...], settings: Settings) -> Change:
-        return Change(kind, value, estimate(self._model, settings, self._devices))
+        return Change(kind, value, estimate(self._model, settings, self._devices, self._companions))
 
 
 def _larger(device: Device) -> list[Device]:

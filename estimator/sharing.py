@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from estimator.backends import BACKENDS
+from estimator.companions import ALONE
 from estimator.estimate import placed, target
 from estimator.fit import max_context
 from estimator.lines import labels_of
@@ -15,6 +16,7 @@ from estimator.memory.graph import buffers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from estimator.companions import Companions
     from estimator.devices import Device
     from estimator.memory.placement import Places
     from estimator.model import Model
@@ -40,8 +42,10 @@ class Part:
     copies: int
 
 
-def parts(model: Model, settings: Settings, devices: Sequence[Device]) -> tuple[Part, ...]:
-    """The part of each device, all in llama.cpp's order.
+def parts(
+    model: Model, settings: Settings, devices: Sequence[Device], companions: Companions = ALONE
+) -> tuple[Part, ...]:
+    """The part of each device, all in llama.cpp's order; what is loaded beside the model takes room, too.
 
     Raises:
         SettingsError, DeviceError: as ``estimate`` does.
@@ -54,7 +58,7 @@ def parts(model: Model, settings: Settings, devices: Sequence[Device]) -> tuple[
         alone = [one if i == index else replace(one, capacity=None) for i, one in enumerate(devices)]
         behind = (model.n_layer + il for il, device in enumerate(where.nextn) if device == index)
         layers = (*where.held.get(index, ()), *behind)
-        deepest = max_context(model, split, alone)
+        deepest = max_context(model, split, alone, companions)
         found.append(Part(label, layers, where.output.device == index, deepest, copies[index]))
     return tuple(found)
 

@@ -15,6 +15,7 @@ STATES = {
     "a large model": Query(model="llama-3.3-70b-instruct", ctx=32768),
     "two cards": Query(model="llama-3.3-70b-instruct", ctx=65536, device=("rtx-3090", "rtx-3090")),
     "slots": Query(model="llama-3.1-8b-instruct", ctx=131072, np=8, device=("rtx-3060-12-gb",)),
+    "a draft and a projector": Query(model="qwen3-32b", ctx=32768, draft="qwen3-0.6b", mmproj=2**30),
     "a Mac": Query(model="gpt-oss-120b", ctx=32768, device=("m4-pro-48gb",)),
 }
 
@@ -37,10 +38,6 @@ def test_every_link_leads_to_what_fits(name: str) -> None:
 
 def test_nothing_is_advised_where_it_fits() -> None:
     assert answer(Query(model="llama-3.1-8b-instruct", ctx=8192)).advice == []
-
-
-def test_nothing_is_advised_of_what_lies_beside_the_model() -> None:
-    assert answer(Query(model="qwen3-30b-a3b", ctx=131072, mmproj=2**30)).advice == []
 
 
 def test_the_order_is_that_of_harm() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from estimator.companions import Companions, Projector
 from estimator.devices import device
 from estimator.estimate import estimate, placed
 from estimator.fit import max_context
@@ -68,6 +69,15 @@ def test_copies_grow_with_the_context() -> None:
     """The mask that each batch of the pipeline has grows with the context: 3 copies of 2 bytes for a cell and row."""
     less, more = (parts(LLAMA, replace(RUN, n_ctx=n_ctx), CARDS)[0].copies for n_ctx in (8192, 16384))
     assert more - less >= 3 * 8192 * 512 * 2
+
+
+def test_what_is_loaded_beside_takes_depth() -> None:
+    """A projector lies on the first device; a draft has a part on each."""
+    beside = Companions(projector=Projector.of_size(851 * 2**20))
+    alone, found = parts(LLAMA, RUN, CARDS), parts(LLAMA, RUN, CARDS, beside)
+    assert found[0].max_context < alone[0].max_context
+    assert [part.max_context for part in found[1:]] == [part.max_context for part in alone[1:]]
+    assert min(part.max_context for part in found) == max_context(LLAMA, RUN, CARDS, beside)
 
 
 def test_one_device_has_it_all() -> None:
