@@ -47,7 +47,7 @@ def api_estimate() -> Response:
     """The estimate of one state, from the query, a form or a JSON object."""
     query = parse(_given())
     loaded = query.load()
-    return jsonify(_estimate_body(query, loaded, outcome(checked(query, loaded.model))))
+    return jsonify(_estimate_body(query, loaded, outcome(checked(query, loaded.model), query.host_bandwidth_gbps)))
 
 
 @api.get("/api/v1/plan")
@@ -225,6 +225,7 @@ def _settings_body(query: Query, now: Estimate) -> dict[str, Any]:
         "desktop": query.desktop,
         "ecc": query.ecc,
         "taken_mib": list(query.taken),
+        "host_bandwidth_gbps": query.host_bandwidth_gbps,
         "draft": query.draft or None,
         "mmproj": query.mmproj,
     }

@@ -58,6 +58,7 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "taken": ("MiB that other programs have taken of each device, such as 800,300.", TEXT),
     "wired": ("Metal: iogpu.wired_limit_mb in MiB; 0 is macOS's default.", TEXT),
     "gtt": ("APUs of AMD: MiB of memory that the GPU may use; 0 is the default, half of it.", TEXT),
+    "ram": ("How fast the system's memory is read, in GB/s, or auto: 89.6, two channels of DDR5-5600.", TEXT),
     "engine": ("The program that runs the model.", {"type": "string", "enum": [known.id for known in PROGRAMS]}),
     "draft": ("A bundled model that proposes tokens, ID or ID:QUANT (Q4_K_M without); the context is as long.", TEXT),
     "mmproj": ("Size of the projector's file: bytes, or with M or G for MiB or GiB.", TEXT),

@@ -37,8 +37,11 @@ class Outcome:
     bound: Bound | None
 
 
-def outcome(asked: Asked) -> Outcome:
+def outcome(asked: Asked, host_bandwidth_gbps: float) -> Outcome:
     """The answer.
+
+    Args:
+        host_bandwidth_gbps: how fast the system's memory is read, in 10^9 bytes a second.
 
     Raises:
         RequestError: llama.cpp refuses this, in the query's own name of the field.
@@ -54,7 +57,8 @@ def outcome(asked: Asked) -> Outcome:
         raise as_bad_request(error) from None
     names = [text.device_name(device) for device in asked.devices]
     answer = verdict(asked.model, names, Limits(deepest, safe, now, least, most))
-    return Outcome(asked, now, deepest, safe, answer, shared, _bound(asked, now) if now.fits else None)
+    rate = bound(asked, now, host_bandwidth_gbps) if now.fits else None
+    return Outcome(asked, now, deepest, safe, answer, shared, rate)
 
 
 def at(asked: Asked, n_ctx: int) -> Estimate:
@@ -62,7 +66,8 @@ def at(asked: Asked, n_ctx: int) -> Estimate:
     return estimate(*asked._replace(settings=replace(asked.settings, n_ctx=n_ctx)))
 
 
-def _bound(asked: Asked, now: Estimate) -> Bound | None:
+def bound(asked: Asked, now: Estimate, host_bandwidth_gbps: float) -> Bound | None:
+    """How fast one sequence is decoded at most when the context of an estimate is full, where that is known."""
     if asked.companions != ALONE:
         return None
-    return decoding_bound(asked.model, asked.settings, asked.devices, now.context.n_ctx_seq)
+    return decoding_bound(asked.model, asked.settings, asked.devices, now.context.n_ctx_seq, host_bandwidth_gbps)

@@ -40,7 +40,7 @@ SYSTEM_LABELS: Final[dict[System, str]] = {
     "wsl": "Windows with WSL 2",
     "macos-15": "macOS 15 or older",
 }
-USED: Final = ("os", "desktop", "ecc", "taken", "ts", "wired", "gtt")
+USED: Final = ("os", "desktop", "ecc", "taken", "ts", "wired", "gtt", "ram")
 TUNED: Final = ("engine", "fa", "ub", "np", "ngl", "ncmoe", "ncffn", "kvo", "draft", "mmproj")
 """Fields of the two parts of the form that are folded away unless one of them is set."""
 
@@ -124,7 +124,7 @@ class Page:
 def init_app(app: Flask) -> None:
     """Add the page and the filters of its template to an application."""
     app.register_blueprint(pages)
-    for name in ("size", "tokens", "parameters", "device_name"):
+    for name in ("size", "tokens", "parameters", "device_name", "rate"):
         app.add_template_filter(getattr(text, name), name)
 
 

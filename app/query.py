@@ -20,6 +20,7 @@ from estimator.sources.catalogue import catalogue_model, full_precision
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.facts import checked_facts
 from estimator.sources.ollama import is_library_name
+from estimator.speed import HOST_BANDWIDTH_GBPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,9 +40,10 @@ class Query:
     ``ngl`` -1 all layers, ``ncmoe`` the first layers whose experts stay in system memory (-1 all) and ``ncffn`` those
     whose dense feed-forward does, ``kvo`` whether the cache is on devices, ``ts`` the share of each device (none: by
     free memory). ``os``, ``desktop``, ``ecc``, ``taken`` (MiB of each device), ``wired`` and ``gtt`` (MiB, 0 is the
-    system's default) say how the devices are used, see ``app.machine``. ``draft`` is a bundled model with its
-    quantization, ``mmproj`` the bytes of a projector. ``facts`` hold all of a model that is not bundled, in place of
-    ``model`` and ``quant``.
+    system's default) say how the devices are used, see ``app.machine``, and ``ram`` how fast the system's memory is
+    read (10^9 bytes a second, 0 is two channels of DDR5). ``draft`` is a bundled model with its quantization,
+    ``mmproj`` the bytes of a projector. ``facts`` hold all of a model that is not bundled, in place of ``model`` and
+    ``quant``.
     """
 
     model: str = "llama-3.1-8b-instruct"
@@ -64,6 +66,7 @@ class Query:
     taken: tuple[int, ...] = ()
     wired: int = 0
     gtt: int = 0
+    ram: int = 0
     engine: str = PROGRAMS[0].id
     draft: str = ""
     mmproj: int = 0
@@ -119,6 +122,11 @@ class Query:
             DeviceError: one is not known, or what is said of its use does not go with it.
         """
         return Machine(self.os, self.desktop, self.ecc, self.taken, self.wired, self.gtt).devices(self.device)
+
+    @property
+    def host_bandwidth_gbps(self) -> float:
+        """How fast the system's memory is read, in 10^9 bytes a second."""
+        return self.ram or HOST_BANDWIDTH_GBPS
 
     def companions(self) -> Companions:
         """What is loaded beside the model.
@@ -239,6 +247,7 @@ _PARSERS: Final = {
     "taken": values.taken,
     "wired": values.whole("wired"),
     "gtt": values.whole("gtt"),
+    "ram": values.bandwidth,
     "engine": values.engine,
     "draft": parse_draft,
     "mmproj": parse_size,

@@ -26,6 +26,7 @@ WORDS: Final[dict[str, dict[int, str]]] = {
     "np": {-1: "auto"},
     "ngl": {-1: "all"},
     "ncmoe": {-1: "all"},
+    "ram": {0: "auto"},
 }
 """Numbers that a query writes as a word."""
 
@@ -78,6 +79,19 @@ def layers(name: str, word: str | None = None, meaning: int = 0) -> Callable[[st
         return value
 
     return parse_layers
+
+
+MAX_BANDWIDTH: Final = 10_000
+"""10^9 bytes a second; a server with 24 channels of DDR5 has about 1,200."""
+
+
+def bandwidth(text: str) -> int:
+    """How fast the system's memory is read."""
+    value = whole("ram", "auto", 0)(text)
+    if value > MAX_BANDWIDTH:
+        allowed = f"a whole number of GB/s from 1 to {MAX_BANDWIDTH:,}, or auto"
+        raise RequestError("out-of-range", "ram", f"ram is {value}; it must be {allowed}", allowed)
+    return value
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from app import figures, text
 from app.advice import Advice, advice
 from app.errors import as_bad_request
 from app.ladder import Rung, ladder
-from app.outcome import Outcome, at, outcome
+from app.outcome import Outcome, at, bound, outcome
 from app.query import Query, checked
 from estimator import Estimate, Point, curve, estimate, max_context
 from estimator.accuracy import PLACEMENTS, band, placement
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from app.hub import Source
     from app.query import Asked
     from app.verdict import Verdict
-    from estimator import Device, Line, Model, Settings
+    from estimator import Bound, Device, Line, Model, Settings
     from estimator.cautions import Caution
 
 COMPARED_TYPES: Final = ("f16", "q8_0", "q4_0")
@@ -43,6 +43,7 @@ class Row:
     n_ctx: int
     estimate: Estimate
     note: str
+    bound: Bound | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ def _files(query: Query, source: Source) -> tuple[RepoRow, ...]:
 
 @lru_cache(maxsize=512)
 def _answer(query: Query, model: Model, full: Model | None) -> Result:
-    found = outcome(checked(query, model))
+    found = outcome(checked(query, model), query.host_bandwidth_gbps)
     asked, now, deepest = found.asked, found.estimate, found.max_context
     depths = [part.max_context for part in found.parts]
     try:
@@ -192,7 +193,7 @@ def _answer(query: Query, model: Model, full: Model | None) -> Result:
         model=model,
         outcome=found,
         device_names=names,
-        rows=_rows(asked, now, deepest),
+        rows=_rows(found, query.host_bandwidth_gbps),
         alternatives=alternatives,
         ladder=ladder(query, full, asked) if full else [],
         advice=[] if now.fits else advice(query, full, asked),
@@ -271,8 +272,9 @@ def _curve_of(query: Query, model: Model, alternative: Alternative, points: list
     return _curve(checked(replace(query, kv=alternative.kv), model), points[-1].n_ctx)
 
 
-def _rows(asked: Asked, now: Estimate, deepest: int) -> list[Row]:
+def _rows(found: Outcome, host_bandwidth_gbps: float) -> list[Row]:
     """The curve as a table: round contexts, the one that was asked for and the deepest that fits."""
+    asked, now, deepest = found.asked, found.estimate, found.max_context
     trained = asked.model.context_length
     end = max(trained, now.context.n_ctx)
     notes = {n_ctx: "" for n_ctx in LADDER if n_ctx <= end}
@@ -281,4 +283,7 @@ def _rows(asked: Asked, now: Estimate, deepest: int) -> list[Row]:
         notes[deepest] = "the most that fits"
     n_ctx = asked.settings.n_ctx or trained
     notes[n_ctx] = ", ".join(filter(None, (notes.get(n_ctx, ""), "asked for")))
-    return [Row(n_ctx, at(asked, n_ctx), notes[n_ctx]) for n_ctx in sorted(notes)]
+    estimates = {n_ctx: at(asked, n_ctx) for n_ctx in sorted(notes)}
+    return [
+        Row(n_ctx, there, notes[n_ctx], bound(asked, there, host_bandwidth_gbps)) for n_ctx, there in estimates.items()
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import parse_qs
 
 import pytest
@@ -44,6 +45,22 @@ def test_the_order_is_that_of_harm() -> None:
     kinds = [one.kind for one in answer(STATES["a deep context"]).advice]
     assert kinds[:3] == ["cache_types", "n_ctx", "file_type"]
     assert kinds[-1] == "device"
+
+
+def test_faster_system_memory_lets_what_lies_there_decode_faster() -> None:
+    partly = Query(model="gpt-oss-120b", ctx=8192, ncmoe=30)
+    slow, fast = (answer(replace(partly, ram=ram)).outcome.bound for ram in (0, 205))
+    assert slow
+    assert fast
+    assert {read.place: read.bandwidth_gbps for read in slow.readings}["System memory"] == 89.6
+    assert {read.place: read.bandwidth_gbps for read in fast.readings}["System memory"] == 205
+    assert 1.2 * slow.tokens_per_second < fast.tokens_per_second
+
+
+def test_a_deeper_context_decodes_more_slowly() -> None:
+    bounds = [row.bound.tokens_per_second for row in answer(Query(ctx=8192)).rows if row.bound]
+    assert len(bounds) > 5
+    assert bounds == sorted(bounds, reverse=True)
 
 
 def test_the_speed_is_a_bound() -> None:

@@ -32,6 +32,7 @@ TYPED = {
     "ts": "1",
     "wired": "12000",
     "gtt": "0",
+    "ram": "205",
     "engine": "llama-cli",
     "fa": "on",
     "np": "2",

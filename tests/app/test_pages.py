@@ -50,6 +50,7 @@ SHARED = Query(
     ecc=True,
     taken=(300,),
     gtt=40960,
+    ram=205,
 )
 LINKED = Query(facts=FACTS, ctx=4096, device=("m1-16gb",), draft="qwen3-0.6b:Q8_0", mmproj=2**20)
 WITH_STATE = Query(model="qwen3.5-9b", device=("rtx-3090",))

@@ -17,7 +17,7 @@ from app.beside import MAX_PROJECTOR, SIZE
 from app.errors import FIELD_OF, RequestError
 from app.hub import MAX_NAME
 from app.query import MAX_TEXT, Query, checked, parse
-from app.values import SHARE, TAKEN
+from app.values import MAX_BANDWIDTH, SHARE, TAKEN
 from estimator import Settings, device, devices
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import MAX_DEVICES
@@ -74,6 +74,7 @@ states = st.builds(
     .map(tuple),
     wired=numbers,
     gtt=numbers,
+    ram=st.integers(0, MAX_BANDWIDTH),
     engine=st.sampled_from([program.id for program in PROGRAMS]),
     draft=st.sampled_from(["", "qwen3-0.6b", "qwen3-0.6b:Q8_0"]),
     mmproj=st.integers(0, MAX_PROJECTOR),
@@ -142,6 +143,8 @@ def refusal(text: str) -> RequestError:
         ("taken=0", {}),
         ("wired=57344", {"wired": 57344}),
         ("gtt=126976", {"gtt": 126976}),
+        ("ram=205", {"ram": 205}),
+        ("ram=auto", {}),
         ("engine=Llama-Bench", {"engine": "llama-bench"}),
         ("draft=Qwen3-0.6B", {"draft": "qwen3-0.6b"}),
         ("draft=qwen3-0.6b:q4_k_m", {"draft": "qwen3-0.6b"}),
@@ -210,6 +213,8 @@ def test_empty_values_do_not_count_as_a_repetition() -> None:
         ("taken=" + ",".join("1" * 17), "not-a-size", "taken", "'1,1", TAKEN),
         ("taken=1048577", "out-of-range", "taken", "1048577", "a whole number of MiB from 0 to 1,048,576"),
         ("taken=1,1", "device-count", "taken", "2 devices", "at most 1 numbers"),
+        ("ram=10001", "out-of-range", "ram", "10001", "a whole number of GB/s from 1 to 10,000, or auto"),
+        ("ram=fast", "not-a-number", "ram", "'fast'", "a whole number such as 4096 or 4k, or auto"),
         ("gtt=1000", "not-an-apu", "gtt", "RTX 4090", "an APU of AMD"),
         (
             "gtt=4194305&device=radeon-780m-32gb",

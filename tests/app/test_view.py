@@ -149,7 +149,7 @@ def test_a_limit_at_the_trained_length_is_the_full_length(
     deepest: int, headline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcome, "max_context", lambda *_, spare=0: deepest - spare // 2**20)
-    found = outcome.outcome(checked(Query(ctx=8192)))
+    found = outcome.outcome(checked(Query(ctx=8192)), 89.6)
     assert found.verdict.headline == f"Fits an RTX 4090 24 GB up to {headline}"
 
 
