@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from estimator.settings import Settings
+from estimator.companions import ALONE
+from estimator.engines.base import Engine, Job
+from estimator.engines.options import Option
+from estimator.engines.packing import CacheType, Packing, cache_type, nominal_bits
+from estimator.engines.recipe import Recipe, Source, command
+from estimator.engines.result import Point, Result, Support
+from estimator.estimate import MAX_DEVICES, estimate
+from estimator.fit import curve, max_context
+from estimator.ggml import CACHE_TYPES, block_elements, row_bytes
+from estimator.ggml import cache_type as element_type
+from estimator.kernels import kernel
+from estimator.settings import MAX_N_BATCH, MAX_N_PARALLEL, Settings
+from estimator.sources.hparams import MAX_LAYERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from estimator.companions import Companions
+    from estimator.devices import Device
+    from estimator.engines.base import Run
+    from estimator.estimate import Estimate
+    from estimator.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +96,221 @@ PROGRAMS: Final = (
 def program(id: str) -> Program | None:
     """The program of this name, if it is known."""
     return next((program for program in PROGRAMS if program.id == id), None)
+
+
+VERSION: Final = "b11434"
+SOURCE: Final = "https://github.com/ggml-org/llama.cpp/tree/b11434"
+
+
+def _cache_type(name: str) -> CacheType:
+    """A type of ggml: blocks of 32 elements with one or two factors of two bytes, or no blocks."""
+    element, bits = element_type(name), nominal_bits(name)
+    block = block_elements(element)
+    extra = 8 * row_bytes(element, block) - block * bits
+    return cache_type(name, name, Packing(bits, block if extra else 0, extra))
+
+
+DEFAULT_FIRST: Final = ("f16", *(name for name in CACHE_TYPES if name != "f16"))
+
+OPTIONS: Final = (
+    Option(
+        name="n_gpu_layers",
+        label="Layers on devices",
+        kind="whole",
+        default=-1,
+        flag="-ngl",
+        low=-1,
+        high=10_000,
+        summary="counted from the last, the output layer first; -1 = all",
+    ),
+    Option(
+        name="n_cpu_moe",
+        label="Layers whose experts stay in system memory",
+        kind="whole",
+        default=0,
+        flag="-ncmoe",
+        low=-1,
+        high=MAX_LAYERS,
+        summary="the first layers; -1 = all",
+    ),
+    Option(
+        name="n_cpu_ffn",
+        label="Layers whose dense feed-forward stays in system memory",
+        kind="whole",
+        default=0,
+        flag="-ncffn",
+        high=MAX_LAYERS,
+        summary="the first layers",
+    ),
+    Option(
+        name="offload_kqv",
+        label="Cache on devices",
+        kind="switch",
+        default=True,
+        flag="-nkvo",
+        summary="off keeps the cache in system memory",
+    ),
+    Option(
+        name="swa_full",
+        label="Full-size cache for windows",
+        kind="switch",
+        default=False,
+        flag="--swa-full",
+        summary="layers with a sliding window cache the whole context",
+    ),
+    Option(
+        name="n_batch",
+        label="Logical batch",
+        kind="whole",
+        default=2048,
+        flag="-b",
+        low=1,
+        high=MAX_N_BATCH,
+        summary="tokens that are handed over at once; the ubatch is no larger",
+    ),
+)
+
+
+class LlamaCpp(Engine):
+    """A program of llama.cpp. The estimate is ``estimator.estimate``'s, to the byte."""
+
+    family = "llama.cpp"
+    version = VERSION
+    source = SOURCE
+    backends = ("cuda", "rocm", "metal")
+    cache_types = tuple(map(_cache_type, DEFAULT_FIRST))
+    separate_kv = True
+    options = OPTIONS
+    shares_context = True
+    context_step = 256
+    max_requests = MAX_N_PARALLEL
+    mixes_backends = True
+    max_devices = MAX_DEVICES
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.id = self.name = program.id
+        self.summary = program.summary
+
+    def default_requests(self, model: Model, devices: Sequence[Device]) -> int:
+        return self.program.settings().n_seq_max
+
+    def default_chunk(self, model: Model, devices: Sequence[Device], n_ctx: int) -> int:
+        """``n_ubatch`` (common.h:457)."""
+        return 512
+
+    def settings(self, job: Job) -> Settings:
+        """The job in llama.cpp's own parameters.
+
+        Raises:
+            SettingsError: they contradict each other.
+        """
+        given: dict[str, Any] = {} if job.run.n_requests is None else {"n_parallel": job.n_requests}
+        return self.program.settings(
+            n_ctx=job.run.n_ctx,
+            n_batch=job.whole("n_batch"),
+            n_ubatch=job.chunk,
+            cache_type_k=job.type_k.id,
+            cache_type_v=job.type_v.id,
+            flash_attn=job.flash_attn is not False,
+            swa_full=job.is_on("swa_full"),
+            n_gpu_layers=job.whole("n_gpu_layers"),
+            offload_kqv=job.is_on("offload_kqv"),
+            cpu_tensors=kept_on_cpu(job.whole("n_cpu_moe"), job.whole("n_cpu_ffn")),
+            **given,
+        )
+
+    def lay_out(self, job: Job) -> Result:
+        return of_estimate(job, self.settings(job))
+
+    def max_context(
+        self, model: Model, run: Run, devices: Sequence[Device], companions: Companions = ALONE, *, spare: int = 0
+    ) -> int:
+        job = self.job(model, run, devices, companions)
+        return max_context(model, self.settings(job), devices, companions, spare=spare)
+
+    def curve(
+        self, model: Model, run: Run, devices: Sequence[Device], last: int, companions: Companions = ALONE
+    ) -> tuple[Point, ...]:
+        job = self.job(model, run, devices, companions)
+        points = curve(model, self.settings(job), devices, last, companions)
+        return tuple(Point(point.n_ctx, wrapped(point.estimate)) for point in points)
+
+    def support(self, device: Device, type_k: str, type_v: str) -> Support:
+        return of_kernel(device, type_k, type_v)
+
+    def recipes(self, job: Job, source: Source) -> tuple[Recipe, ...]:
+        if self.program.id == "llama-bench":
+            return (_bench(job, self.settings(job), source),)
+        return (_command(self.program, job, self.settings(job), source),)
+
+
+def of_estimate(job: Job, settings: Settings) -> Result:
+    """What llama.cpp allocates for a job, in the terms of all engines."""
+    return wrapped(estimate(job.model, settings, job.devices, job.companions))
+
+
+def wrapped(found: Estimate) -> Result:
+    """An estimate of llama.cpp in the terms of all engines."""
+    return Result(
+        devices=found.devices,
+        host=found.host,
+        lines=found.lines,
+        warnings=found.warnings,
+        n_ctx=found.context.n_ctx_seq,
+        n_requests=found.context.n_seq_max,
+    )
+
+
+def of_kernel(device: Device, type_k: str, type_v: str) -> Support:
+    """How llama.cpp's flash attention reads a pair."""
+    found = kernel(device.backend, element_type(type_k), element_type(type_v))
+    speed = "supported" if found.speed == "fast" else found.speed
+    return Support(speed, found.why, VERSION, "ggml-cuda/fattn.cu:497-640, ggml-metal-device.m:1726-1770")
+
+
+def _command(program: Program, job: Job, settings: Settings, source: Source) -> Recipe:
+    """A server or a chat (options of common/arg.cpp)."""
+    model = ["-hf", source.repo] if source.repo and not source.file else ["-m", source.gguf]
+    words: list[object] = [program.id, *model, "-c", settings.n_ctx]
+    if settings.n_parallel != program.n_parallel:
+        words += ["-np", settings.n_parallel]
+    words += ["-ngl", "all" if settings.n_gpu_layers < 0 else settings.n_gpu_layers]
+    words += ["-fa", "on" if settings.flash_attn else "off"]
+    words += ["-ctk", settings.cache_type_k, "-ctv", settings.cache_type_v]
+    words += ["-b", settings.n_batch, "-ub", settings.n_ubatch]
+    return Recipe("command", program.id, command(*words, *_placement(job, settings)))
+
+
+def _bench(job: Job, settings: Settings, source: Source) -> Recipe:
+    """A measurement at the end of the context: ``-p`` tokens after a depth of ``-d``."""
+    n_ctx = settings.n_ctx or job.n_ctx
+    prompt = min(settings.n_ubatch, n_ctx)
+    words: list[object] = ["llama-bench", "-m", source.gguf, "-p", prompt, "-n", 0, "-d", n_ctx - prompt]
+    words += ["-ngl", 99 if settings.n_gpu_layers < 0 else settings.n_gpu_layers, "-fa", int(settings.flash_attn)]
+    words += ["-ctk", settings.cache_type_k, "-ctv", settings.cache_type_v]
+    words += ["-b", settings.n_batch, "-ub", settings.n_ubatch]
+    if not settings.offload_kqv:
+        words += ["-nkvo", 1]
+    if (experts := job.whole("n_cpu_moe")) != 0:
+        words += ["-ncmoe", job.model.n_layer if experts < 0 else experts]
+    return Recipe("command", "llama-bench", command(*words))
+
+
+def _placement(job: Job, settings: Settings) -> list[object]:
+    """What is not where it would be by default."""
+    words: list[object] = []
+    if (experts := job.whole("n_cpu_moe")) < 0:
+        words.append("-cmoe")
+    elif experts:
+        words += ["-ncmoe", experts]
+    if dense := job.whole("n_cpu_ffn"):
+        words += ["-ncffn", dense]
+    if not settings.offload_kqv:
+        words.append("-nkvo")
+    if settings.swa_full:
+        words.append("--swa-full")
+    return words
+
+
+ENGINES: Final = tuple(map(LlamaCpp, PROGRAMS))
