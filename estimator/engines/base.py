@@ -136,6 +136,7 @@ class Engine(ABC):
         weight_formats: empty where it loads the GGUF file as it is.
         options: those that other engines do not have.
         shares_context: ``n_ctx`` is for all requests together.
+        reserves_requests: it is told how many requests there are at once; else its cache is for whatever comes.
         context_step: what contexts are multiples of.
         max_requests: the most at once.
         mixes_backends: devices of different backends share a model.
@@ -153,6 +154,7 @@ class Engine(ABC):
     weight_formats: tuple[WeightFormat, ...] = ()
     options: tuple[Option, ...] = ()
     shares_context: ClassVar[bool] = False
+    reserves_requests: bool = True
     context_step: ClassVar[int] = 1
     max_requests: int = MAX_REQUESTS
     mixes_backends: ClassVar[bool] = False

@@ -191,6 +191,7 @@ class LlamaCpp(Engine):
         self.program = program
         self.id = self.name = program.id
         self.summary = program.summary
+        self.reserves_requests = program.id != "llama-bench"
 
     def default_requests(self, model: Model, devices: Sequence[Device]) -> int:
         return self.program.settings().n_seq_max

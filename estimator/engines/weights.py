@@ -36,6 +36,7 @@ class WeightFormat:
         covers: the roles that are quantized; all else stays at two bytes.
         option: what the engine's command line needs to be told, empty where the checkpoint says it.
         note: what to know about it.
+        file_types: quantizations of a GGUF file that it is the counterpart of; with any, it stands for no others.
     """
 
     id: str
@@ -44,6 +45,7 @@ class WeightFormat:
     covers: frozenset[Role] = frozenset({"matrix", "expert"})
     option: str = ""
     note: str = ""
+    file_types: tuple[str, ...] = ()
 
     @property
     def bits(self) -> float:
@@ -100,16 +102,12 @@ def beside_text(model: Model) -> int:
     return max(model.checkpoint.parameters - sum(tensor.n_elements for tensor in model.tensors), 0)
 
 
-def bits_per_weight(model: Model) -> float:
-    """Bits of an element of the model as it was asked for, over all tensors."""
-    elements = sum(tensor.n_elements for tensor in model.tensors)
-    return 8 * sum(tensor.n_bytes for tensor in model.tensors) / max(elements, 1)
-
-
 def nearest_format(formats: Sequence[WeightFormat], model: Model) -> WeightFormat:
-    """The format that comes nearest to the model's own quantization by its bits; the first of equals."""
-    bits = bits_per_weight(model)
-    return min(formats, key=lambda one: abs(one.bits - bits))
+    """The counterpart of the model's quantization, else the format of the nearest size; the first of equals."""
+    own = sum(tensor.n_bytes for tensor in model.tensors)
+    counterparts = [one for one in formats if model.file_type in one.file_types]
+    common = [one for one in formats if not one.file_types]
+    return min(counterparts or common, key=lambda one: abs(sum(part.bytes for part in stored(model, one)) - own))
 
 
 def format_of(formats: Iterable[WeightFormat], id: str) -> WeightFormat | None:
