@@ -56,7 +56,7 @@ def _about_weights(model: Model) -> Iterator[Caution]:
     elif base is not None:
         block = block_elements(base)
         wider = [tensor for tensor in quantized if tensor.shape[0] % block]
-        if 2 * sum(tensor.n_bytes for tensor in wider) > model.weights_bytes:
+        if wider and 2 * sum(tensor.n_bytes for tensor in wider) > model.weights_bytes:
             choice = " MXFP4_MOE keeps the experts at 4 bits." if any(layer.n_expert for layer in model.layers) else ""
             yield Caution(
                 "wider-weights",

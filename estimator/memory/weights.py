@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from estimator.backends import BACKENDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from estimator.backends import Backend, BackendName
+    from estimator.ggml import ElementType
     from estimator.model import Model, Tensor
 
 
@@ -56,14 +60,14 @@ def weights(model: Model, backend: BackendName, pattern: str | None = None) -> W
     layers = list(whole.layers)
     tied, less, on_host = whole.tied, {OUTPUT: 0, SHARED: 0}, 0
     for tensor in kept(model, pattern):
-        size = _stored(BACKENDS[backend], tensor)
+        size = _stored(BACKENDS[backend], tensor.type, tensor.shape)
         part = part_of(model, tensor)
         if part == INPUTS:
             if tensor.name_in_stack.startswith("token_embd.") and model.has_tied_output:
                 tied = 0
                 on_host += size if model.traits.output_first else 0
         elif part != IDLE:
-            on_host += _stored(BACKENDS["generic"], tensor)
+            on_host += _stored(BACKENDS["generic"], tensor.type, tensor.shape)
             if isinstance(part, int):
                 layers[part] -= size
             else:
@@ -83,29 +87,39 @@ def kept(model: Model, pattern: str) -> tuple[Tensor, ...]:
 
 def _all(model: Model, backend: BackendName) -> Weights:
     """All parts where none is kept on the host."""
-    layers = [0] * model.n_layer_all
-    sizes = dict.fromkeys((INPUTS, OUTPUT, SHARED, IDLE), 0)
+    parts, numbers, shapes = _inventory(model)
+    sizes = [_stored(BACKENDS[backend], element_type, shape) for element_type, shape in shapes]
+    totals: defaultdict[int | str, int] = defaultdict(int)
+    for part, number in zip(parts, numbers, strict=True):
+        totals[part] += sizes[number]
     tied = 0
-    for tensor in model.tensors:
-        size = _stored(BACKENDS[backend], tensor)
-        part = part_of(model, tensor)
-        if isinstance(part, int):
-            layers[part] += size
-        else:
-            sizes[part] += size
-        if part == INPUTS and model.has_tied_output and tensor.name_in_stack.startswith("token_embd."):
-            tied = size
-    return Weights(sizes[INPUTS], tuple(layers), sizes[OUTPUT], tied, sizes[SHARED], on_host=0)
+    if model.has_tied_output:
+        for tensor, part in zip(model.tensors, parts, strict=True):
+            if part == INPUTS and tensor.name_in_stack.startswith("token_embd."):
+                tied = _stored(BACKENDS[backend], tensor.type, tensor.shape)
+    layers = tuple(totals[il] for il in range(model.n_layer_all))
+    return Weights(totals[INPUTS], layers, totals[OUTPUT], tied, totals[SHARED], on_host=0)
+
+
+Shape: TypeAlias = "tuple[ElementType, tuple[int, ...]]"
+
+
+@lru_cache(maxsize=256)
+def _inventory(model: Model) -> tuple[Sequence[int | str], Sequence[int], Sequence[Shape]]:
+    """For each tensor its part and the number of its type and shape, and these: most layers have equal tensors."""
+    numbers: dict[Shape, int] = {}
+    found = [numbers.setdefault((tensor.type, tensor.shape), len(numbers)) for tensor in model.tensors]
+    return [part_of(model, tensor) for tensor in model.tensors], found, list(numbers)
 
 
 def part_of(model: Model, tensor: Tensor) -> int | str:
     """The number of the layer that a tensor belongs to, or one of the other parts."""
     part, _, rest = tensor.name_in_stack.partition(".")
-    if part in INPUT_LAYER:
-        return INPUTS
     if part == "blk":
         layer = int(rest.partition(".")[0])
         return layer if _is_loaded(model, layer, rest) else IDLE
+    if part in INPUT_LAYER:
+        return INPUTS
     if part in FIRST_LAYER and not (part == "token_embd_norm" and _norms_output(model)):
         return 0 if _is_loaded(model, 0, rest) else IDLE
     return SHARED if part.startswith("rope_") else OUTPUT
@@ -137,8 +151,8 @@ def mapped_besides(model: Model) -> int:
         return 0
     first, last = own.index(True), len(own) - own[::-1].index(True)
     besides = (tensor for tensor, held in zip(model.tensors[first:last], own[first:last], strict=True) if not held)
-    return sum(_stored(BACKENDS["generic"], tensor) for tensor in besides)
+    return sum(_stored(BACKENDS["generic"], tensor.type, tensor.shape) for tensor in besides)
 
 
-def _stored(store: Backend, tensor: Tensor) -> int:
-    return store.alloc_size(tensor.type, tensor.shape[0], math.prod(tensor.shape[1:]))
+def _stored(store: Backend, element_type: ElementType, shape: Sequence[int]) -> int:
+    return store.alloc_size(element_type, shape[0], math.prod(shape[1:]))
