@@ -88,7 +88,7 @@ def estimate(model: Model, settings: Settings, devices: Sequence[Device], compan
     settings = draft.of_target(settings) if draft else settings
     labels = labels_of(devices)
     overheads = _overheads(devices, labels)
-    run = _run(model, settings, devices, placed(model, settings, devices))
+    run = _run(model, settings, devices, placed(model, settings, devices, overheads))
     lines, holes = _laid_out(model, run, devices)
     lines += _adapters(model, settings, run, devices, companions)
     if draft:

@@ -7,7 +7,7 @@ alive together, and on the holes that freed ones leave, so the rule is the alloc
 from __future__ import annotations
 
 from bisect import bisect
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from estimator.ggml import pad
 
@@ -88,6 +88,10 @@ class BufferSize(NamedTuple):
     live: int
 
 
+Move: TypeAlias = "tuple[int, int, int | None]"
+"""A slot, bytes, and how far behind its offset they are given back; None: they are taken, and the slot lies there."""
+
+
 class FreeList:
     """Free blocks by offset (``ggml_dyn_tallocr``): the best fit, and the endless last block if nothing else fits."""
 
@@ -103,45 +107,62 @@ class FreeList:
         self.most_live = 0
 
     def take(self, size: int) -> int:
+        """The offset of so many bytes."""
         size += -size % self.alignment
-        sizes = self.sizes
-        best, best_size = -1, ENDLESS
-        for index, free in enumerate(sizes):
-            if size <= free <= best_size:
-                best, best_size = index, free
-        offset = self.offsets[best]
-        if best_size == size:
-            del self.offsets[best], sizes[best]
-        else:
-            self.offsets[best] = offset + size
-            sizes[best] = best_size - size
-        if offset + size > self.reach:
-            self.reach = offset + size
-        self.live = live = self.live + size
-        if live > self.most_live:
-            self.most_live = live
-        return offset
+        self.count(size, size)
+        offsets = [NOWHERE]
+        self.follow([(0, size, None)], offsets)
+        return offsets[0]
 
     def give(self, offset: int, size: int) -> None:
+        """So many bytes at an offset are free again."""
         size += -size % self.alignment
         self.live -= size
-        if not size or self.has_empty:
-            self._give_among_empty(offset, size)
-            return
+        self.follow([(0, size, 0)], [offset])
+
+    def count(self, peak: int, change: int) -> None:
+        """So many more bytes are in use: ``peak`` at the fullest moment, ``change`` at the end."""
+        if self.live + peak > self.most_live:
+            self.most_live = self.live + peak
+        self.live += change
+
+    def follow(self, moves: Iterable[Move], slots: list[int]) -> None:
+        """Take and give aligned sizes in this order; ``slots`` are the offsets of what is in use."""
         offsets, sizes = self.offsets, self.sizes
-        index = bisect(offsets, offset)
-        if index < len(offsets) and offset + size == offsets[index]:
-            if index and offsets[index - 1] + sizes[index - 1] == offset:
-                sizes[index - 1] += size + sizes[index]
-                del offsets[index], sizes[index]
+        for slot, size, behind in moves:
+            if behind is None:
+                best, best_size = -1, ENDLESS
+                for index, free in enumerate(sizes):
+                    if size <= free <= best_size:
+                        best, best_size = index, free
+                slots[slot] = offset = offsets[best]
+                end = offset + size
+                if best_size == size:
+                    del offsets[best], sizes[best]
+                else:
+                    offsets[best] = end
+                    sizes[best] = best_size - size
+                if end > self.reach:
+                    self.reach = end
+                continue
+            offset = slots[slot] + behind
+            if not size or self.has_empty:
+                self._give_among_empty(offset, size)
+                continue
+            index = bisect(offsets, offset)
+            joins = index and offsets[index - 1] + sizes[index - 1] == offset
+            if index < len(offsets) and offset + size == offsets[index]:
+                if joins:
+                    sizes[index - 1] += size + sizes[index]
+                    del offsets[index], sizes[index]
+                else:
+                    offsets[index] = offset
+                    sizes[index] += size
+            elif joins:
+                sizes[index - 1] += size
             else:
-                offsets[index] = offset
-                sizes[index] += size
-        elif index and offsets[index - 1] + sizes[index - 1] == offset:
-            sizes[index - 1] += size
-        else:
-            offsets.insert(index, offset)
-            sizes.insert(index, size)
+                offsets.insert(index, offset)
+                sizes.insert(index, size)
 
     def _give_among_empty(self, offset: int, size: int) -> None:
         """The same step by step (``ggml_dyn_tallocr_free_bytes``).

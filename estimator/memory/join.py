@@ -83,7 +83,6 @@ class _Join:
         self._sizes: list[int] = []
         self._uses: list[int] = []
         self._steps: list[Step] = []
-        self._empty: list[int] = []
         for age, node in seam.held:
             self._number(age, node)
         for leaf in section.leaves:
@@ -103,7 +102,7 @@ class _Join:
     def _add(self, age: int, nodes: Iterable[Node]) -> None:
         """Steps for nodes of the section of so many layers ago."""
         known, shared = self._numbers[age], self._trunk.shared
-        numbered, sizes, uses, steps = self._nodes, self._sizes, self._uses, self._steps
+        numbered, uses, steps = self._nodes, self._uses, self._steps
         for node in nodes:
             if node.device != DEVICE:
                 raise UnchainedError
@@ -125,9 +124,7 @@ class _Join:
                     and (source.base is None or source.base.device == HOST)
                 ]
             number = self._number(SHARED if node in shared else age, node)
-            if not node.size:
-                self._empty.append(len(steps))
-            steps.append((number, sizes[number], inplace, reads))
+            steps.append((number, bool(node.size), inplace, reads))
 
     def _meant(self, age: int, base: Node) -> Instance:
         """What a node of a section, or a placeholder there, stands for."""
@@ -173,10 +170,6 @@ class _Join:
                 held.append(number)
                 kept.append((age, node))
         shared = [(number, node) for node, number in self._numbers[SHARED].items()]
-        for index in self._empty:
-            number, _, _, reads = self._steps[index]
-            if not self._uses[number]:
-                self._steps[index] = number, None, (), reads
         return Program(self._steps, self._sizes, self._uses, shared, held), self._seam(kept, left, later)
 
     def _handed_on(self, name: str) -> Instance:
@@ -265,33 +258,35 @@ def programs(
         UnchainedError: a layer reads what it was not given.
     """
     trunk = _Trunk(shared, copies, alignment)
-    seams = [trunk.first_seam(first, left)]
+    read, *lives = _live(sections)
+    seams = [trunk.first_seam(first, {name: node for name, node in left.items() if name in read})]
     numbers = {seams[0]: 0}
     known: dict[tuple[int, Section, frozenset[str]], tuple[Program, int]] = {}
     number = 0
     found = []
-    for section, live in zip(sections, _live(sections), strict=True):
+    for section, live in zip(sections, lives, strict=True):
         key = (number, section, live)
-        if key not in known:
+        step = known.get(key)
+        if step is None:
             program, seam = _Join(seams[number], section, trunk).finish(sorted(live))
             if seam not in numbers:
                 numbers[seam] = len(seams)
                 seams.append(seam)
-            known[key] = program, numbers[seam]
-        program, number = known[key]
-        found.append(program)
+            step = known[key] = program, numbers[seam]
+        found.append(step[0])
+        number = step[1]
     return found
 
 
 def _live(sections: Sequence[Section]) -> list[frozenset[str]]:
-    """For each section the names of what those behind it will read."""
+    """The names of what all sections read together of what is before them, and for each section those behind it."""
     live: frozenset[str] = frozenset()
     lives = []
     known: dict[tuple[frozenset[str], Section], frozenset[str]] = {}
     for section in reversed(sections):
         lives.append(live)
-        key = live, section
-        if key not in known:
-            known[key] = live.difference(section.left) | section.reads()
-        live = known[key]
-    return lives[::-1]
+        before = known.get((live, section))
+        if before is None:
+            before = known[live, section] = live.difference(section.left) | section.reads()
+        live = before
+    return [live, *reversed(lives)]

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from estimator.memory.alloc import NOWHERE, FreeList, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from estimator.memory.alloc import Move
 
 DEVICE: Final = 0
 
@@ -62,8 +64,48 @@ class Section:
         return {RESIDUAL, *(name for name, node in self.given.items() if node in read)}
 
 
-Step: TypeAlias = "tuple[int, int | None, Sequence[int], Sequence[int]]"
-"""One node: its number, the bytes it takes (None: none), what it may overwrite and what it reads, by number."""
+Step: TypeAlias = "tuple[int, bool, Sequence[int], Sequence[int]]"
+"""One node: its number, whether it has rows, what it may overwrite and what it reads, by number."""
+
+
+class Script:
+    """What a program does to the allocator, whatever it finds there.
+
+    ``slots`` are those of its nodes: one that overwrites another has the slot of that. ``peak`` is how many bytes more
+    than before are in use at the fullest moment, ``change`` how many at the end.
+    """
+
+    __slots__ = ("change", "moves", "peak", "slots")
+
+    def __init__(self, steps: Iterable[Step], sizes: Sequence[int], uses: list[int]) -> None:
+        """``uses`` counts down: how often each node is read from here on."""
+        moves: list[Move] = []
+        slots = list(range(len(sizes)))
+        peak = change = 0
+        for number, has_rows, inplace, reads in steps:
+            if has_rows or uses[number]:
+                size = sizes[number]
+                for source in inplace:
+                    if uses[source] == 1 and (slot := slots[source]) != NOWHERE:
+                        slots[number] = slot
+                        slots[source] = NOWHERE
+                        if size < sizes[source]:
+                            moves.append((slot, sizes[source] - size, size))
+                            change -= sizes[source] - size
+                        break
+                else:
+                    moves.append((number, size, None))
+                    change += size
+                    if change > peak:
+                        peak = change
+            for source in reads:
+                uses[source] -= 1
+                if not uses[source] and (slot := slots[source]) != NOWHERE:
+                    moves.append((slot, sizes[source], 0))
+                    change -= sizes[source]
+                    slots[source] = NOWHERE
+        self.moves, self.slots = moves, slots
+        self.peak, self.change = peak, change
 
 
 class Program:
@@ -73,7 +115,7 @@ class Program:
     read, with how often this program does.
     """
 
-    __slots__ = ("held", "shared", "sizes", "steps", "uses")
+    __slots__ = ("_scripts", "_sizes", "_steps", "_uses", "held", "shared")
 
     def __init__(
         self,
@@ -83,9 +125,10 @@ class Program:
         shared: Sequence[tuple[int, Node]],
         held: Sequence[int],
     ) -> None:
-        self.steps = steps
-        self.sizes = sizes
-        self.uses = uses
+        self._steps = steps
+        self._sizes = sizes
+        self._uses = uses
+        self._scripts: dict[tuple[bool, ...], Script] = {}
         self.shared = shared
         self.held = held
 
@@ -94,29 +137,23 @@ class Program:
 
         Of all programs this is number ``il``; ``last`` has the number of the last one that reads a shared node.
         """
-        uses = list(self.uses)
-        offsets = [*held, *[NOWHERE] * (len(uses) - len(held))]
+        script = self._script(tuple([last[node] > il for _, node in self.shared]))
+        offsets = [*held, *[NOWHERE] * (len(self._sizes) - len(held))]
         for number, node in self.shared:
             offsets[number] = node.offset
-            if last[node] > il:
-                uses[number] += MANY
-        sizes, take, give = self.sizes, free.take, free.give
-        for number, size, inplace, reads in self.steps:
-            if size is not None:
-                for source in inplace:
-                    if uses[source] == 1 and (offset := offsets[source]) != NOWHERE:
-                        offsets[number] = offset
-                        offsets[source] = NOWHERE
-                        if size < sizes[source]:
-                            give(offset + size, sizes[source] - size)
-                        break
-                else:
-                    offsets[number] = take(size)
-            for source in reads:
-                uses[source] -= 1
-                if not uses[source] and (offset := offsets[source]) != NOWHERE:
-                    give(offset, sizes[source])
-                    offsets[source] = NOWHERE
+        free.follow(script.moves, offsets)
+        free.count(script.peak, script.change)
         for number, node in self.shared:
-            node.offset = offsets[number]
-        return tuple(offsets[number] for number in self.held)
+            node.offset = offsets[script.slots[number]]
+        return tuple([offsets[script.slots[number]] for number in self.held])
+
+    def _script(self, stays: tuple[bool, ...]) -> Script:
+        """The script where so many of the shared nodes are read again, in their order."""
+        script = self._scripts.get(stays)
+        if script is None:
+            uses = list(self._uses)
+            for (number, _), is_read_again in zip(self.shared, stays, strict=True):
+                if is_read_again:
+                    uses[number] += MANY
+            script = self._scripts[stays] = Script(self._steps, self._sizes, uses)
+        return script

@@ -60,7 +60,7 @@ def trunk_sizes(
     last = _last_readers(path)
     frees = [FreeList(alignment) for alignment in alignments]
     device = frees[DEVICE]
-    leaves = [tuple(device.take(leaf.size) for leaf in section.leaves) for section in sections]
+    leaves = [tuple([device.take(leaf.size) for leaf in section.leaves]) for section in sections]
     entry = copied.get((first, DEVICE), first)
     _begin(on_host, on_device, [*early, *copies.new], inputs, {*last, entry}, frees)
     _follow(path, () if entry in last else (entry.offset,), leaves, last, device)
@@ -122,8 +122,9 @@ def _follow(
     number = 0
     for il, (program, own) in enumerate(zip(path, leaves, strict=True)):
         key = program, number, own
-        if il not in ends and key in known:
-            number = known[key]
+        after = None if il in ends else known.get(key)
+        if after is not None:
+            number = after
             continue
         state = states[number]
         free.offsets, free.sizes, free.live = list(state.offsets), list(state.sizes), state.live
