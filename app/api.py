@@ -45,7 +45,7 @@ def healthz() -> Response:
 @api.route("/api/v1/estimate", methods=["GET", "POST"])
 def api_estimate() -> Response:
     """The estimate of one state, from the query, a form or a JSON object."""
-    query = parse(_given())
+    query = parse(given_state())
     loaded = query.load()
     return jsonify(_estimate_body(query, loaded, outcome(checked(query, loaded.model), query.host_bandwidth_gbps)))
 
@@ -53,7 +53,7 @@ def api_estimate() -> Response:
 @api.get("/api/v1/plan")
 def api_plan() -> Response:
     """What would make a state fit: each change with the page and the estimate of the state that it leads to."""
-    query = parse(_given())
+    query = parse(given_state())
     loaded = query.load()
     found = advice(query, loaded.full, checked(query, loaded.model))
     return jsonify({"changes": [{**asdict(one), "links": _links(one.query)} for one in found]})
@@ -83,7 +83,7 @@ def openapi() -> Response:
     return jsonify(document())
 
 
-def _given() -> Mapping[str, Sequence[str]]:
+def given_state() -> Mapping[str, Sequence[str]]:
     """Names and values of a request, wherever they stand."""
     given: dict[str, list[str]] = {name: request.args.getlist(name) for name in request.args}
     if request.method == "POST":

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from app import schemas
 from app.hub import MAX_NAME
 from app.query import MAX_TEXT
+from app.schemas import Schema, object_of
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
-from estimator.lines import KINDS
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.quantize import FILE_TYPES
 from estimator.sources.split import MAX_SHARDS
 from estimator.usage import SYSTEMS
 
-Schema = dict[str, Any]
-
 TEXT: Final[Schema] = {"type": "string", "maxLength": MAX_TEXT}
-TOKENS: Final[Schema] = {"type": "integer", "minimum": 0, "description": "tokens"}
-BYTES: Final[Schema] = {"type": "integer", "minimum": 0, "description": "bytes"}
 
 PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "model": (
@@ -76,52 +73,53 @@ def document() -> dict[str, Any]:
             "description": "How many bytes a language model takes in llama.cpp, and how deep a context fits.",
         },
         "paths": {
-            "/api/v1/estimate": {"get": _estimate(), "post": _estimate_post()},
-            "/api/v1/plan": {"get": _plan()},
+            "/api/v1/estimate": {
+                "get": _get("What a model takes.", "Estimate"),
+                "post": _post("The same, from a body.", "Estimate"),
+            },
+            "/api/v1/matrix": {
+                "get": _get("Every pair of K and V types: how deep it gets, and what it saves.", "Matrix"),
+                "post": _post("The same, from a body.", "Matrix"),
+            },
+            "/api/v1/plan": {"get": _get("What would make it fit, least harm first: each change is enough.", "Plan")},
             "/api/v1/devices": {"get": _listing("All device profiles, with the source of each figure.")},
             "/api/v1/models": {"get": _listing("All bundled models and their quantizations.")},
             "/api/v1/cache-types": {"get": _listing("The types that K and V can be stored in.")},
             "/api/v1/gguf": {"post": _gguf()},
             "/healthz": {"get": _listing("Whether the service answers.")},
         },
-        "components": {"schemas": {"Estimate": _estimate_schema(), "Share": _share_schema(), "Error": _error_schema()}},
+        "components": {
+            "schemas": {
+                "Estimate": schemas.estimate_schema(),
+                "Plan": schemas.plan_schema(),
+                "Matrix": schemas.matrix_schema(),
+                "Share": schemas.share_schema(),
+                "Error": schemas.error_schema(),
+            }
+        },
     }
 
 
-def _estimate() -> dict[str, Any]:
-    return {"summary": "What a model takes.", "parameters": _parameters(), "responses": _responses()}
-
-
-def _parameters() -> list[dict[str, Any]]:
-    return [
+def _get(summary: str, answer: str) -> dict[str, Any]:
+    parameters = [
         {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
         for name, (description, schema) in PARAMETERS.items()
     ]
+    return {"summary": summary, "parameters": parameters, "responses": _responses(answer)}
 
 
-def _plan() -> dict[str, Any]:
-    change = _object({name: {"type": "string"} for name in ("kind", "says", "query")} | {"links": {"type": "object"}})
-    change["properties"] |= {"total": BYTES, "capacity": {"type": ["integer", "null"]}, "max_context": TOKENS}
-    body = _object({"changes": {"type": "array", "items": change}})
-    return {
-        "summary": "What would make it fit: the smallest change of each kind that is enough, least harm first.",
-        "parameters": _parameters(),
-        "responses": _responses() | {"200": _content("The changes; none where it fits.", body)},
-    }
-
-
-def _estimate_post() -> dict[str, Any]:
+def _post(summary: str, answer: str) -> dict[str, Any]:
     properties = {name: {**schema, "description": description} for name, (description, schema) in PARAMETERS.items()}
     body = {"schema": {"type": "object", "properties": properties, "additionalProperties": False}}
     content = {"application/json": body, "application/x-www-form-urlencoded": body}
-    return {"summary": "The same, from a body.", "requestBody": {"content": content}, "responses": _responses()}
+    return {"summary": summary, "requestBody": {"content": content}, "responses": _responses(answer)}
 
 
 def _gguf() -> dict[str, Any]:
     first_bytes = {"type": "string", "format": "binary"}
     files = {"type": "object", "properties": {"file": {"type": "array", "items": first_bytes, "maxItems": MAX_SHARDS}}}
     needed: Schema = {"type": ["integer", "array"], "items": {"type": "integer"}, "minimum": 1}
-    more = _object({"needed": {**needed, "description": "bytes from the start of the file, or of each file"}})
+    more = object_of({"needed": {**needed, "description": "bytes from the start of the file, or of each file"}})
     header = {"description": "The same numbers, with commas between.", "schema": {"type": "string"}}
     return {
         "summary": "What model the first bytes of a GGUF file describe; of all files where the model is in several.",
@@ -132,7 +130,7 @@ def _gguf() -> dict[str, Any]:
             }
         },
         "responses": {
-            "200": _content("The model, and its facts for a link.", _file_schema()),
+            "200": _content("The model, and its facts for a link.", schemas.file_schema()),
             "206": {**_content("A header is longer: send more.", more), "headers": {"Fathom-Needed": header}},
             "400": _json("Not a GGUF header, or one that cannot be read.", "Error"),
             "413": _json("The body is too large.", "Error"),
@@ -140,23 +138,11 @@ def _gguf() -> dict[str, Any]:
     }
 
 
-def _file_schema() -> Schema:
-    facts = {"type": ["string", "null"], "description": "null where no link can carry them: warnings say why"}
-    properties: dict[str, Schema] = {
-        "model": {"type": ["object", "null"]},
-        "mmproj": {"type": ["integer", "null"], "description": "bytes, where the file is a projector and no model"},
-        "facts": {**facts, "maxLength": MAX_FACTS},
-        "links": {"type": ["object", "null"]},
-        "warnings": {"type": "array", "items": {"type": "object"}},
-    }
-    return _object(properties)
-
-
 def _listing(summary: str) -> dict[str, Any]:
     return {"summary": summary, "responses": {"200": {"description": summary}}}
 
 
-def _responses() -> dict[str, Any]:
+def _responses(answer: str) -> dict[str, Any]:
     errors = {
         "400": "What is wrong, and what would work.",
         "403": "The files of a model on the Hub are gated, and the server has no token for them.",
@@ -166,7 +152,7 @@ def _responses() -> dict[str, Any]:
         "504": "The Hub did not answer in time.",
     }
     return {
-        "200": _json("The estimate.", "Estimate"),
+        "200": _json("The answer.", answer),
         **{status: _json(text, "Error") for status, text in errors.items()},
     }
 
@@ -177,80 +163,3 @@ def _json(description: str, schema: str) -> dict[str, Any]:
 
 def _content(description: str, schema: Schema) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def _object(properties: dict[str, Schema]) -> Schema:
-    """An object that has all of these."""
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _estimate_schema() -> Schema:
-    share = {"$ref": "#/components/schemas/Share"}
-    properties = {
-        "model": {"type": "object"},
-        "settings": {"type": "object"},
-        "devices": {"type": "array", "items": share},
-        "host": share,
-        "fits": {"type": "boolean"},
-        "safe": {"type": "boolean", "description": "whether llama.cpp's own margin of 1 GiB stays free, too"},
-        "max_context": {"type": "integer", "description": "tokens; 0 if none fits"},
-        "safe_context": {"type": "integer", "description": "the deepest that leaves llama.cpp's own margin, too"},
-        "verdict": _object({name: {"type": "string"} for name in ("headline", "detail", "decides", "state")}),
-        "sharing": {"type": "array", "items": _part_schema()},
-        "bound": _bound_schema(),
-        "lines": {"type": "array", "items": {"type": "object"}},
-        "warnings": {"type": "array", "items": {"type": "object"}},
-        "accuracy": _accuracy_schema(),
-        "links": {"type": "object"},
-    }
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _accuracy_schema() -> Schema:
-    """The measurements behind estimates of this kind."""
-    properties: dict[str, Schema] = {name: {"type": "integer", "minimum": 0} for name in ("cases", "exact", "near")}
-    properties["worst"] = {
-        "type": "number",
-        "description": "largest difference of a size, a fraction of the total",
-    }
-    return {"type": ["object", "null"], "properties": properties, "required": list(properties)}
-
-
-def _part_schema() -> Schema:
-    """What one of several devices has."""
-    properties: dict[str, Schema] = {
-        "label": {"type": "string"},
-        "layers": {"type": "array", "items": {"type": "integer"}},
-        "has_output": {"type": "boolean"},
-        "max_context": {"type": "integer", "description": "tokens, were the other devices larger"},
-        "copies": {**BYTES, "description": "bytes that only a pipeline needs"},
-    }
-    return _object(properties)
-
-
-def _bound_schema() -> Schema:
-    """An upper bound on decoding; null where it is not known or the context does not fit."""
-    properties: dict[str, Schema] = {
-        "tokens_per_second": {"type": "number"},
-        "n_past": {"type": "integer", "description": "tokens in the cache"},
-        "readings": {"type": "array", "items": {"type": "object"}},
-    }
-    return {**_object(properties), "type": ["object", "null"]}
-
-
-def _share_schema() -> Schema:
-    properties: dict[str, Schema] = {name: {"type": "string"} for name in ("id", "label", "name")}
-    properties |= dict.fromkeys((*KINDS, "total"), BYTES)
-    properties |= {"capacity": {"type": ["integer", "null"]}, "fits": {"type": "boolean"}}
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _error_schema() -> Schema:
-    properties: dict[str, Schema] = {
-        "code": {"type": "string"},
-        "field": {"type": ["string", "null"]},
-        "message": {"type": "string"},
-        "allowed": {"type": ["array", "string", "null"], "items": {"type": "string"}},
-    }
-    error = {"type": "object", "properties": properties, "required": list(properties)}
-    return {"type": "object", "properties": {"error": error}, "required": ["error"]}

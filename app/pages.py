@@ -117,6 +117,7 @@ class Page:
     form: Form
     canonical: str
     api: str
+    pairs: str
     result: Result | None
     error: RequestError | None
 
@@ -131,18 +132,19 @@ def init_app(app: Flask) -> None:
 @pages.get("/")
 def index() -> tuple[str, int, dict[str, str]]:
     """The page of a state; a state that cannot be keeps what was typed and says what would work."""
-    given = _given()
+    given = given_state()
     try:
         query = parse(given)
         result = answer(query)
     except RequestError as error:
         typed = _typed(Query()) | {name: present for name, values in given.items() if (present := _present(values))}
-        return _render(Page(_form(typed), request.full_path, "", None, error)), error.status, error.headers
+        return _render(Page(_form(typed), request.full_path, "", "", None, error)), error.status, error.headers
     suffix = f"?{query.canonical()}" if query.canonical() else ""
     page = Page(
         form=_form(_typed(query)),
         canonical=url_for("pages.index", _external=True) + suffix,
         api=url_for("api.api_estimate", _external=True) + suffix,
+        pairs=url_for("matrix.page") + suffix,
         result=result,
         error=None,
     )
@@ -172,7 +174,7 @@ def _present(values: list[str]) -> list[str]:
     return [value for value in values if value.strip()]
 
 
-def _given() -> dict[str, list[str]]:
+def given_state() -> dict[str, list[str]]:
     """The query, with a bundled model that was browsed for as the model, and the lists for K and V as one pair."""
     given = {name: request.args.getlist(name) for name in request.args}
     bundled = _present(given.pop("bundled", []))

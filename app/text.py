@@ -25,6 +25,11 @@ def size(n_bytes: int) -> str:
     return f"{n_bytes / MIB:,.1f} MiB"
 
 
+def more(n_bytes: int, less_word: str, more_word: str) -> str:
+    """A difference of bytes with the word for its direction: ``1.50 GiB less``, ``20.0 MiB more``."""
+    return f"{size(abs(n_bytes))} {less_word if n_bytes >= 0 else more_word}"
+
+
 def tokens(n: int) -> str:
     """A number of tokens with separators."""
     return f"{n:,}"

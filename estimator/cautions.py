@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from estimator.ggml import ElementType, block_elements, is_quantized
-from estimator.kernels import kernel, odd_head_size
+from estimator.kernels import SLOW_BEFORE, as_read, kernel, odd_head_size
 from estimator.sources.quantize_rules import BASE
 
 if TYPE_CHECKING:
@@ -89,25 +89,25 @@ def _about_attention(model: Model, context: Context, devices: Sequence[Device]) 
     if not context.flash_attn:
         return
     backends = {device.backend for device in devices}
-    if "metal" in backends and context.type_k is not context.type_v:
+    type_k, type_v = as_read(context.type_k), as_read(context.type_v)
+    if "metal" in backends and type_k is not type_v:
         yield Caution(
             "metal-mixed-kv-types",
             "Metal has no flash attention for K and V of different types: attention then runs on the CPU, far slower. "
             "Use the same type for both.",
         )
-    if ElementType.IQ4_NL in (context.type_k, context.type_v) and backends & {"cuda", "rocm", "metal"}:
+    if ElementType.IQ4_NL in (type_k, type_v) and backends & {"cuda", "rocm", "metal"}:
         yield Caution(
             "iq4-nl-on-cpu",
             "CUDA, ROCm and Metal have no flash attention for an iq4_nl cache: attention then runs on the CPU, far "
             "slower. q4_0 takes the same memory.",
         )
-    speeds = {kernel(backend, context.type_k, context.type_v).speed for backend in backends}
+    speeds = {kernel(backend, type_k, type_v).speed for backend in backends}
     if "slow" in speeds and "cpu" not in speeds:
         yield Caution(
             "kv-pair-without-kernel",
             f"CUDA and ROCm builds have no kernel for a cache of {_pair(context)} unless they were built with "
-            "GGML_CUDA_FA_QUANTS=all: the cache of each layer is converted to f16 for every token. Builds up to "
-            "about b10819 compute attention on the CPU instead.",
+            f"GGML_CUDA_FA_QUANTS=all: the cache of each layer is converted to f16 for every token; {SLOW_BEFORE}.",
         )
     for backend in sorted(backends):
         if odd := odd_head_size(backend, model):

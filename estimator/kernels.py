@@ -33,6 +33,10 @@ HEAD_SIZES: Final[Mapping[BackendName, frozenset[int]]] = {
 }
 
 
+SLOW_BEFORE: Final = "builds up to about b10819 compute attention on the CPU instead"
+"""What was so of pairs without a kernel: llama.cpp #28456, #24485, #27109."""
+
+
 class Kernel(NamedTuple):
     """How fast a pair is on a backend, and why."""
 
@@ -43,6 +47,11 @@ class Kernel(NamedTuple):
 FAST: Final = Kernel("fast", "a kernel of its own")
 
 
+def as_read(element_type: ElementType) -> ElementType:
+    """The type that a kernel sees: an f32 side is cast to f16 before (llama-graph.cpp:2727-2733)."""
+    return T.F16 if element_type is T.F32 else element_type
+
+
 def kernel(backend: BackendName, type_k: ElementType, type_v: ElementType) -> Kernel:
     """How flash attention reads a cache of these types.
 
@@ -50,6 +59,13 @@ def kernel(backend: BackendName, type_k: ElementType, type_v: ElementType) -> Ke
     """
     if backend == "generic":
         return Kernel("fast", "a device without peculiarities")
+    found = _kernel(backend, as_read(type_k), as_read(type_v))
+    if found.speed == "fast" and T.F32 in (type_k, type_v):
+        return Kernel("slow", "no kernel reads f32: the cache of a layer becomes f16 for every token")
+    return found
+
+
+def _kernel(backend: BackendName, type_k: ElementType, type_v: ElementType) -> Kernel:
     if T.IQ4_NL in (type_k, type_v):
         return Kernel("cpu", "no kernel for iq4_nl: attention runs on the CPU")
     if backend == "metal":
@@ -58,7 +74,7 @@ def kernel(backend: BackendName, type_k: ElementType, type_v: ElementType) -> Ke
         )
     if (type_k, type_v) in CUDA_PAIRS:
         return FAST
-    return Kernel("slow", "no kernel for this pair in usual builds: the cache of a layer becomes f16 for every token")
+    return Kernel("slow", f"no kernel in usual builds: the cache of a layer becomes f16 for every token; {SLOW_BEFORE}")
 
 
 def odd_head_size(backend: BackendName, model: Model) -> int | None:

@@ -3,6 +3,7 @@
 import "./chart.js";
 import { watchCopyButtons } from "./copy.js";
 import { watchFiles } from "./local.js";
+import { arePairsOpen, keepPairs, watchPairs } from "./matrix.js";
 
 const PAUSE_MS = 250; // while somebody types
 
@@ -45,7 +46,9 @@ async function load(url, { record }) {
 function show(page, url, record) {
   const next = page.getElementById("answer");
   if (!next) return location.assign(url);
+  const open = arePairsOpen();
   document.getElementById("answer").replaceWith(document.adoptNode(next));
+  keepPairs(open);
   takeForm(page.getElementById("state"));
   document.title = page.title;
   const canonical = next.dataset.canonical || url;
@@ -107,6 +110,7 @@ form.addEventListener("submit", (event) => {
   changed(0);
 });
 watchCopyButtons(document);
+watchPairs();
 watchFiles(form, {
   onModel: (facts) => load(addressWith("facts", facts, ["model", "quant"]), { record: true }),
   onProjector: (size) => load(addressWith("mmproj", size), { record: true }),

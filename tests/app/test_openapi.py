@@ -180,6 +180,23 @@ def test_a_plan_conforms_to_its_schema(client: FlaskClient, described: dict[str,
     conform(described, response["content"]["application/json"]["schema"], reply.get_json())
 
 
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("model=llama-3.2-1b-instruct&ctx=4096&kv=q8_0", 200),
+        ("model=llama-3.2-1b-instruct&ctx=4096&fa=off&device=m1-16gb", 200),
+        ("ctx=x", 400),
+    ],
+)
+def test_the_matrix_conforms_to_its_schema(
+    client: FlaskClient, described: dict[str, Any], query: str, status: int
+) -> None:
+    reply = client.get(f"/api/v1/matrix?{query}")
+    assert reply.status_code == status
+    response = described["paths"]["/api/v1/matrix"]["get"]["responses"][str(status)]
+    conform(described, response["content"]["application/json"]["schema"], reply.get_json())
+
+
 def test_a_refused_header_conforms_to_its_schema(client: FlaskClient, described: dict[str, Any]) -> None:
     reply = client.post("/api/v1/gguf", data=b"not a model at all")
     response = described["paths"]["/api/v1/gguf"]["post"]["responses"][str(reply.status_code)]

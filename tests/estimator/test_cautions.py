@@ -59,6 +59,10 @@ def test_nothing_to_say_about_a_plain_run(where: Device) -> None:
         ("q5_1", "iq4_nl", METAL, ["metal-mixed-kv-types", "iq4-nl-on-cpu"]),
         ("iq4_nl", "iq4_nl", GENERIC, []),
         ("q4_0", "q4_0", SEEN, []),
+        ("f32", "f16", METAL, []),
+        ("f32", "q8_0", METAL, ["metal-mixed-kv-types"]),
+        ("f32", "f32", SEEN, []),
+        ("f32", "q8_0", SEEN, ["kv-pair-without-kernel"]),
     ],
 )
 def test_cache_types_without_flash_attention(type_k: str, type_v: str, where: Device, expected: list[str]) -> None:

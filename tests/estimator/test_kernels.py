@@ -27,6 +27,10 @@ from tests.estimator import samples
         ("metal", "q5_1", "q5_1", "fast"),
         ("metal", "q8_0", "q4_0", "cpu"),
         ("metal", "iq4_nl", "iq4_nl", "cpu"),
+        ("metal", "f32", "f32", "slow"),
+        ("metal", "f32", "f16", "slow"),
+        ("metal", "f32", "q8_0", "cpu"),
+        ("cuda", "f32", "f16", "slow"),
         ("generic", "iq4_nl", "q4_0", "fast"),
     ],
 )

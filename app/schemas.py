@@ -1,0 +1,139 @@
+"""The shapes of the API's answers, as JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Any, Final, get_args
+
+from estimator.ggml import CACHE_TYPES
+from estimator.lines import KINDS
+from estimator.matrix import State
+from estimator.sources.facts import MAX_TEXT as MAX_FACTS
+
+Schema = dict[str, Any]
+
+TOKENS: Final[Schema] = {"type": "integer", "minimum": 0, "description": "tokens"}
+BYTES: Final[Schema] = {"type": "integer", "minimum": 0, "description": "bytes"}
+
+
+def object_of(properties: dict[str, Schema]) -> Schema:
+    """An object that has all of these."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def estimate_schema() -> Schema:
+    share = {"$ref": "#/components/schemas/Share"}
+    properties = {
+        "model": {"type": "object"},
+        "settings": {"type": "object"},
+        "devices": {"type": "array", "items": share},
+        "host": share,
+        "fits": {"type": "boolean"},
+        "safe": {"type": "boolean", "description": "whether llama.cpp's own margin of 1 GiB stays free, too"},
+        "max_context": {"type": "integer", "description": "tokens; 0 if none fits"},
+        "safe_context": {"type": "integer", "description": "the deepest that leaves llama.cpp's own margin, too"},
+        "verdict": object_of({name: {"type": "string"} for name in ("headline", "detail", "decides", "state")}),
+        "sharing": {"type": "array", "items": _part_schema()},
+        "bound": _bound_schema(),
+        "lines": {"type": "array", "items": {"type": "object"}},
+        "warnings": {"type": "array", "items": {"type": "object"}},
+        "accuracy": _accuracy_schema(),
+        "links": {"type": "object"},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def matrix_schema() -> Schema:
+    """All pairs; those that llama.cpp refuses have null for each size."""
+    size: Schema = {"type": ["integer", "null"]}
+    saved = object_of({name: {"type": "integer"} for name in ("kv_cache", "scratch", "net")})
+    pair: dict[str, Schema] = {
+        "cache_type_k": {"type": "string", "enum": list(CACHE_TYPES)},
+        "cache_type_v": {"type": "string", "enum": list(CACHE_TYPES)},
+        "state": {"type": "string", "enum": list(get_args(State))},
+        "max_context": {**size, "description": "tokens; 0 if none fits"},
+        "kv_cache": {**size, "description": "bytes at n_ctx"},
+        "compute": {**size, "description": "bytes at n_ctx"},
+        "saved": {**saved, "type": ["object", "null"], "description": "bytes less than with f16; net of added scratch"},
+        "kernel": {"type": ["object", "null"], "description": "null where no device runs flash attention"},
+        "refusal": {"type": ["object", "null"]},
+        "page": {"type": "string"},
+    }
+    properties: dict[str, Schema] = {
+        "model": {"type": "object"},
+        "n_ctx": {"type": "integer", "minimum": 0, "description": "tokens; what fits is asked of these"},
+        "flash_attn": {"type": "boolean"},
+        "pairs": {"type": "array", "items": object_of(pair)},
+        "quality": {"type": "object", "description": "published figures of perplexity, and notes, with sources"},
+        "links": {"type": "object"},
+    }
+    return object_of(properties)
+
+
+def _accuracy_schema() -> Schema:
+    """The measurements behind estimates of this kind."""
+    properties: dict[str, Schema] = {name: {"type": "integer", "minimum": 0} for name in ("cases", "exact", "near")}
+    properties["worst"] = {
+        "type": "number",
+        "description": "largest difference of a size, a fraction of the total",
+    }
+    return {"type": ["object", "null"], "properties": properties, "required": list(properties)}
+
+
+def _part_schema() -> Schema:
+    """What one of several devices has."""
+    properties: dict[str, Schema] = {
+        "label": {"type": "string"},
+        "layers": {"type": "array", "items": {"type": "integer"}},
+        "has_output": {"type": "boolean"},
+        "max_context": {"type": "integer", "description": "tokens, were the other devices larger"},
+        "copies": {**BYTES, "description": "bytes that only a pipeline needs"},
+    }
+    return object_of(properties)
+
+
+def _bound_schema() -> Schema:
+    """An upper bound on decoding; null where it is not known or the context does not fit."""
+    properties: dict[str, Schema] = {
+        "tokens_per_second": {"type": "number"},
+        "n_past": {"type": "integer", "description": "tokens in the cache"},
+        "readings": {"type": "array", "items": {"type": "object"}},
+    }
+    return {**object_of(properties), "type": ["object", "null"]}
+
+
+def share_schema() -> Schema:
+    properties: dict[str, Schema] = {name: {"type": "string"} for name in ("id", "label", "name")}
+    properties |= dict.fromkeys((*KINDS, "total"), BYTES)
+    properties |= {"capacity": {"type": ["integer", "null"]}, "fits": {"type": "boolean"}}
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def error_schema() -> Schema:
+    properties: dict[str, Schema] = {
+        "code": {"type": "string"},
+        "field": {"type": ["string", "null"]},
+        "message": {"type": "string"},
+        "allowed": {"type": ["array", "string", "null"], "items": {"type": "string"}},
+    }
+    error = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "object", "properties": {"error": error}, "required": ["error"]}
+
+
+def file_schema() -> Schema:
+    facts = {"type": ["string", "null"], "description": "null where no link can carry them: warnings say why"}
+    properties: dict[str, Schema] = {
+        "model": {"type": ["object", "null"]},
+        "mmproj": {"type": ["integer", "null"], "description": "bytes, where the file is a projector and no model"},
+        "facts": {**facts, "maxLength": MAX_FACTS},
+        "links": {"type": ["object", "null"]},
+        "warnings": {"type": "array", "items": {"type": "object"}},
+    }
+    return object_of(properties)
+
+
+def plan_schema() -> Schema:
+    """What would make a state fit."""
+    properties: dict[str, Schema] = {name: {"type": "string"} for name in ("kind", "says", "query")}
+    properties |= {"total": BYTES, "capacity": {"type": ["integer", "null"]}, "max_context": TOKENS}
+    change = object_of({**properties, "links": {"type": "object"}})
+    return object_of({"changes": {"type": "array", "items": change}})
