@@ -42,7 +42,8 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "ncffn": ("The first layers whose dense feed-forward stays in system memory (--n-cpu-ffn).", TEXT),
     "kvo": ("The cache on devices (--kv-offload) or in system memory.", {"type": "string", "enum": ["on", "off"]}),
     "device": (
-        "A device; repeat it for several that share the layers. See /api/v1/devices.",
+        "A device by id or name (rtx-4090, RTX 4090 24 GB), several (2 x RTX 3090), or any of a size (cuda-24gb, "
+        "rocm-16gb, metal-64gb); repeat it for others that share the layers. See /api/v1/devices.",
         {"type": "array", "items": TEXT, "maxItems": MAX_DEVICES},
     ),
     "ts": ("Share of the layers for each device (--tensor-split), such as 3,1; without it by free memory.", TEXT),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, render_template, request, url_for
 
 from app import hub, text
+from app.devices import SIZES, device_text
 from app.errors import RequestError
 from app.query import Query, parse
 from app.values import texts
 from app.view import Result, answer
-from estimator import devices
+from estimator import device, devices
 from estimator.accuracy import PLACEMENTS, bands, total
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.ggml import CACHE_TYPES
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 pages = Blueprint("pages", __name__)
 
 HEADINGS: Final = {"cuda": "NVIDIA (CUDA)", "rocm": "AMD (ROCm)", "metal": "Apple (Metal)"}
+REMOVE: Final = "remove"
+"""What the list beside a device offers besides others."""
+
 UBATCHES: Final = (128, 256, 512, 1024, 2048)
 SLOTS: Final = (1, 2, 4, 8)
 SYSTEM_LABELS: Final[dict[System, str]] = {
@@ -127,6 +131,7 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(pages)
     for name in ("size", "tokens", "parameters", "device_name", "rate"):
         app.add_template_filter(getattr(text, name), name)
+    app.add_template_filter(device_text, "device_text")
 
 
 @pages.get("/")
@@ -175,15 +180,23 @@ def _present(values: list[str]) -> list[str]:
 
 
 def given_state() -> dict[str, list[str]]:
-    """The query, with a bundled model that was browsed for as the model, and the lists for K and V as one pair."""
+    """The query, with what was browsed for in the place of what was typed, and the lists for K and V as one pair."""
     given = {name: request.args.getlist(name) for name in request.args}
     bundled = _present(given.pop("bundled", []))
     if bundled:
         given["model"] = bundled
+    if picked := given.pop("pick", []):
+        given["device"] = _picked(given.get("device", []), picked)
     sides = [given.pop(name, [""])[0] for name in ("k", "v")]
     if any(sides) and not any(given.get("kv", [])):
         given["kv"] = [":".join(side or "f16" for side in sides)]
     return given
+
+
+def _picked(typed: list[str], picked: list[str]) -> list[str]:
+    """The devices that were typed, each with what was browsed for in the list beside it in its place."""
+    pairs = zip_longest(typed, picked, fillvalue="")
+    return ["" if pick == REMOVE else pick or name for name, pick in pairs]
 
 
 def _typed(query: Query) -> dict[str, list[str]]:
@@ -232,8 +245,9 @@ def _of_entry(entry: Entry) -> str:
 
 def _device_groups() -> tuple[Group, ...]:
     groups: dict[str, list[Option]] = {}
-    for device in devices():
-        heading = f"{HEADINGS[device.backend]}: {device.form_factor or 'other'}"
-        groups.setdefault(heading, []).append(Option(device.id, text.device_name(device)))
+    for one in devices():
+        heading = f"{HEADINGS[one.backend]}: {one.form_factor or 'other'}"
+        groups.setdefault(heading, []).append(Option(one.id, text.device_name(one)))
+    groups["Any device of so much memory"] = [Option(id, device(id).name) for id in SIZES]
     groups["No device"] = [Option("generic", "Generic device, no limit")]
     return tuple(Group(heading, tuple(options)) for heading, options in groups.items())

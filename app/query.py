@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 
 from app import hub, values
 from app.beside import companions, parse_draft, parse_size
+from app.devices import parse_devices
 from app.errors import RequestError, as_bad_request, shown
 from app.library import Loaded, from_library, take_library_name
 from app.machine import Machine
 from app.values import texts
 from estimator.engines.llama_cpp import PROGRAMS, Program, kept_on_cpu, program
 from estimator.errors import FathomError
-from estimator.estimate import MAX_DEVICES
 from estimator.sources.catalogue import catalogue_model, full_precision
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.facts import checked_facts
@@ -164,11 +164,8 @@ def parse(given: Mapping[str, Sequence[str]]) -> Query:
                 message = f"{name} is {len(value):,} characters long; at most {most:,} are read"
                 raise RequestError("too-long", name, message, f"at most {most:,} characters")
         if name == "device":
-            if len(present) > MAX_DEVICES:
-                message = f"device is given {len(present)} times; at most {MAX_DEVICES} can share a model"
-                raise RequestError("device-count", name, message, f"1 to {MAX_DEVICES} devices")
             if present:
-                state[name] = tuple(values.device_id(value) for value in present)
+                state[name] = parse_devices(present)
         elif len(present) > 1:
             raise RequestError("repeated", name, f"{name} is given {len(present)} times", "one value")
         elif present:

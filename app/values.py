@@ -6,10 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from app import hub
-from app.errors import RequestError, as_bad_request, shown
-from estimator import device
+from app.errors import RequestError, shown
 from estimator.engines.llama_cpp import PROGRAMS
-from estimator.errors import FathomError
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.hparams import MAX_LAYERS
@@ -42,14 +40,6 @@ def texts(name: str, value: Any) -> list[str]:
     if isinstance(value, tuple):
         return [",".join(map(str, value))] if value else [""]
     return [WORDS.get(name, {}).get(value, str(value))]
-
-
-def device_id(text: str) -> str:
-    """The id of a device."""
-    try:
-        return device(text).id
-    except FathomError as error:
-        raise as_bad_request(error) from None
 
 
 def whole(name: str, word: str | None = None, meaning: int = 0) -> Callable[[str], int]:

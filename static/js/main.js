@@ -2,6 +2,7 @@
 
 import "./chart.js";
 import { watchCopyButtons } from "./copy.js";
+import { isDevice, takePicked, watchDevices } from "./devices.js";
 import { watchFiles } from "./local.js";
 import { arePairsOpen, keepPairs, watchPairs } from "./matrix.js";
 
@@ -61,10 +62,11 @@ function takeForm(next) {
   const sameFields = next.elements.length === form.elements.length;
   if (!sameFields || !form.contains(active)) {
     const open = [...form.querySelectorAll("details")].map((part) => part.open);
-    const name = active?.name || active?.id;
+    const alike = () => [...form.elements].filter((one) => one.name === active?.name && one.id === active?.id);
+    const place = alike().indexOf(active);
     form.replaceChildren(...document.adoptNode(next).childNodes);
     form.querySelectorAll("details").forEach((part, i) => (part.open ||= open[i]));
-    if (name && form.elements[name]?.focus) form.elements[name].focus();
+    alike()[place]?.focus();
     return;
   }
   for (let i = 0; i < form.elements.length; i += 1) {
@@ -73,7 +75,8 @@ function takeForm(next) {
     mine.toggleAttribute("aria-invalid", theirs.hasAttribute("aria-invalid"));
     if (theirs.hasAttribute("aria-invalid")) mine.setAttribute("aria-invalid", "true");
     mine.disabled = theirs.disabled;
-    if (mine !== active && mine.value !== theirs.value) mine.value = theirs.value;
+    const isTyped = mine === active && !(isDevice(mine) && isOffered(mine));
+    if (!isTyped && mine.value !== theirs.value) mine.value = theirs.value;
   }
   const [mine, theirs] = [form.querySelector("#engine-hint"), next.querySelector("#engine-hint")];
   mine.textContent = theirs.textContent;
@@ -86,9 +89,12 @@ function takeBundled() {
   form.elements.bundled.value = "";
 }
 
-// A name on the Hub is looked up when it is whole, not at each letter.
-function isUnfinished(field) {
-  return field.id === "model" && ![...field.list.options].some((option) => option.value === field.value);
+const isOffered = (field) => [...field.list.options].some((option) => option.value === field.value);
+
+// A name is looked up when it is whole, not at each letter: one id of a device may be the beginning of another.
+function isUnfinished({ target, inputType }) {
+  if (isDevice(target) && inputType && inputType !== "insertReplacementText") return true;
+  return (target.id === "model" || isDevice(target)) && !isOffered(target);
 }
 
 function changed(pause) {
@@ -99,11 +105,12 @@ function changed(pause) {
 document.documentElement.classList.add("scripted");
 form.addEventListener("change", (event) => {
   takeBundled();
+  takePicked(form);
   if (event.target.name || event.target.id === "bundled") changed(0);
 });
 form.addEventListener(
   "input",
-  (event) => event.target.matches("input[name]") && !isUnfinished(event.target) && changed(PAUSE_MS),
+  (event) => event.target.matches("input[name]") && !isUnfinished(event) && changed(PAUSE_MS),
 );
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -111,6 +118,7 @@ form.addEventListener("submit", (event) => {
 });
 watchCopyButtons(document);
 watchPairs();
+watchDevices(form, { onChange: () => changed(0) });
 watchFiles(form, {
   onModel: (facts) => load(addressWith("facts", facts, ["model", "quant"]), { record: true }),
   onProjector: (size) => load(addressWith("mmproj", size), { record: true }),

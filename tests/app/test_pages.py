@@ -13,6 +13,7 @@ import pytest
 from flask import template_rendered
 
 from app import text
+from app.devices import SIZES, device_text
 from app.pages import Form, Page
 from app.query import Query, parse
 from app.view import answer
@@ -141,7 +142,7 @@ def test_the_links_are_canonical(client: FlaskClient, query: Query) -> None:
     page = opened(client, query)
     assert page.one("link", rel="canonical").attributes["href"] == links["page"]
     assert page.one("div", id="answer").attributes["data-canonical"] == links["page"]
-    link, curl = (button.attributes["data-copy"] for button in page.all("button", type="button"))
+    link, curl = (button.attributes["data-copy"] for button in page.all("button") if "data-copy" in button.attributes)
     assert link == links["page"]
     assert shlex.split(curl) == ["curl", links["self"]]
     assert [one.attributes["href"] for one in page.all("a") if one.text == "JSON"] == [links["self"]]
@@ -165,7 +166,7 @@ def test_the_form_sends_back_its_state(client: FlaskClient, query: Query) -> Non
 def test_the_form_shows_its_state(client: FlaskClient, query: Query) -> None:
     filled = html.filled(opened(client, query))
     shown = dict(filled)
-    assert [value for name, value in filled if name == "device"] == [*query.device, ""]
+    assert [value for name, value in filled if name == "device"] == [*map(device_text, query.device), ""]
     assert shown["engine"] == query.engine
     assert (shown["draft"], shown["mmproj"]) == (query.draft, str(query.mmproj or ""))
     if query.facts:
@@ -203,9 +204,11 @@ def test_the_form_offers_everything_there_is(client: FlaskClient) -> None:
     page = opened(client, Query())
     for name, path, key in (("model", "models", "models"), ("device", "devices", "devices")):
         known = {one["id"] for one in client.get(f"/api/v1/{path}").get_json()[key]}
-        select = page.all("select", name={"model": "bundled"}.get(name, name))[0]
+        select = page.all("select", name={"model": "bundled", "device": "pick"}[name])[0]
         offered = {value for option in select.all("option") if (value := option.attributes["value"])}
-        assert offered == known | ({"generic"} if name == "device" else set())
+        assert offered == known | ({"generic", *SIZES} if name == "device" else set())
+        listed = {option.attributes["value"] for option in page.one("datalist", id=path).all("option")}
+        assert listed == offered
     types = [one["id"] for one in client.get("/api/v1/cache-types").get_json()["cache_types"]]
     assert [option.text for option in page.one("select", id="k").all("option")] == types
 

@@ -134,6 +134,7 @@ def refusal(text: str) -> RequestError:
         ("device=RTX-3090", {"device": ("rtx-3090",)}),
         ("device=rtx-3090&device=rtx-4090&device=rtx-3090", {"device": ("rtx-3090", "rtx-4090", "rtx-3090")}),
         ("device=generic", {"device": ("generic",)}),
+        ("device=RTX+3090+24+GB&device=2+x+rtx-4090", {"device": ("rtx-3090", "rtx-4090", "rtx-4090")}),
         ("ts=3,1", {"ts": (3, 1)}),
         ("ts=0.60, 0.4", {"ts": (0.6, 0.4)}),
         ("os=Windows", {"os": "windows"}),
@@ -263,8 +264,8 @@ def test_what_the_core_refuses_has_the_querys_name(text: str, code: str, field: 
 @pytest.mark.parametrize(
     ("text", "field", "near"),
     [
-        ("device=rtx4090", "device", "rtx-4090"),
-        ("device=RTX+4090", "device", "rtx-4090"),
+        ("device=RTX+3060", "device", "rtx-3060-12-gb"),
+        ("device=2+x+GeForce+RTX+3060", "device", "rtx-3060-12-gb"),
         ("device=rtx-4090&device=m1-8", "device", "m1-8gb"),
         ("model=llama-3.1-8b", "model", "llama-3.1-8b-instruct"),
         ("model=Gemma+3+12B", "model", "gemma-3-12b-it"),
