@@ -1,6 +1,7 @@
 // With JavaScript every change asks for the page of the new state and takes its answer over: the server renders both.
 
 import "./chart.js";
+import { watchComputer } from "./computer.js";
 import { watchCopyButtons } from "./copy.js";
 import { isDevice, takePicked, watchDevices } from "./devices.js";
 import { watchFiles } from "./local.js";
@@ -119,6 +120,10 @@ form.addEventListener("submit", (event) => {
 watchCopyButtons(document);
 watchPairs();
 watchDevices(form, { onChange: () => changed(0) });
+watchComputer(form, {
+  onDevice: (id) => load(addressWith("device", id), { record: true }),
+  stateOf: (id) => addressWith("device", id),
+});
 watchFiles(form, {
   onModel: (facts) => load(addressWith("facts", facts, ["model", "quant"]), { record: true }),
   onProjector: (size) => load(addressWith("mmproj", size), { record: true }),
