@@ -137,6 +137,7 @@ class Engine(ABC):
         options: those that other engines do not have.
         shares_context: ``n_ctx`` is for all requests together.
         reserves_requests: it is told how many requests there are at once; else its cache is for whatever comes.
+        caps_context: no context is longer than the model was trained for.
         context_step: what contexts are multiples of.
         max_requests: the most at once.
         mixes_backends: devices of different backends share a model.
@@ -155,6 +156,7 @@ class Engine(ABC):
     options: tuple[Option, ...] = ()
     shares_context: ClassVar[bool] = False
     reserves_requests: bool = True
+    caps_context: ClassVar[bool] = False
     context_step: ClassVar[int] = 1
     max_requests: int = MAX_REQUESTS
     mixes_backends: ClassVar[bool] = False

@@ -180,7 +180,7 @@ class LlamaCpp(Engine):
     backends = ("cuda", "rocm", "metal")
     cache_types = tuple(map(_cache_type, DEFAULT_FIRST))
     separate_kv = True
-    options = OPTIONS
+    options: tuple[Option, ...] = OPTIONS
     shares_context = True
     context_step = 256
     max_requests = MAX_N_PARALLEL
@@ -192,6 +192,8 @@ class LlamaCpp(Engine):
         self.id = self.name = program.id
         self.summary = program.summary
         self.reserves_requests = program.id != "llama-bench"
+        if program.id == "llama-bench":  # tools/llama-bench/llama-bench.cpp:1317
+            self.options = tuple(option for option in OPTIONS if option.name != "swa_full")
 
     def default_requests(self, model: Model, devices: Sequence[Device]) -> int:
         return self.program.settings().n_seq_max
@@ -214,7 +216,7 @@ class LlamaCpp(Engine):
             cache_type_k=job.type_k.id,
             cache_type_v=job.type_v.id,
             flash_attn=job.flash_attn is not False,
-            swa_full=job.is_on("swa_full"),
+            swa_full=job.options.get("swa_full") is True,
             n_gpu_layers=job.whole("n_gpu_layers"),
             offload_kqv=job.is_on("offload_kqv"),
             cpu_tensors=kept_on_cpu(job.whole("n_cpu_moe"), job.whole("n_cpu_ffn")),
@@ -288,13 +290,13 @@ def _bench(job: Job, settings: Settings, source: Source) -> Recipe:
     n_ctx = settings.n_ctx or job.n_ctx
     prompt = min(settings.n_ubatch, n_ctx)
     words: list[object] = ["llama-bench", "-m", source.gguf, "-p", prompt, "-n", 0, "-d", n_ctx - prompt]
-    words += ["-ngl", 99 if settings.n_gpu_layers < 0 else settings.n_gpu_layers, "-fa", int(settings.flash_attn)]
+    words += ["-ngl", 999 if settings.n_gpu_layers < 0 else settings.n_gpu_layers, "-fa", int(settings.flash_attn)]
     words += ["-ctk", settings.cache_type_k, "-ctv", settings.cache_type_v]
     words += ["-b", settings.n_batch, "-ub", settings.n_ubatch]
     if not settings.offload_kqv:
         words += ["-nkvo", 1]
-    if (experts := job.whole("n_cpu_moe")) != 0:
-        words += ["-ncmoe", job.model.n_layer if experts < 0 else experts]
+    if settings.cpu_tensors is not None:
+        words += ["-ot", f"{settings.cpu_tensors}=CPU"]
     return Recipe("command", "llama-bench", command(*words))
 
 

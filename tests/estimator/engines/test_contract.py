@@ -132,7 +132,8 @@ def test_the_deepest_context_fits_and_no_deeper_one(one: Engine, id: str) -> Non
         assert not one.estimate(model(id), Run(n_ctx=4096), devices).fits
         return
     assert one.estimate(model(id), Run(n_ctx=deepest), devices).fits
-    if deepest < MAX_N_CTX - one.context_step:
+    most = model(id).context_length if one.caps_context else MAX_N_CTX - one.context_step
+    if deepest < most:
         assert not one.estimate(model(id), Run(n_ctx=deepest + one.context_step), devices).fits
 
 
@@ -148,7 +149,7 @@ def test_a_curve_goes_through_estimates(one: Engine) -> None:
         points = one.curve(model(id), Run(), devices, 65_536)
         places = [point.n_ctx for point in points]
         assert places == sorted(set(places))
-        assert places[-1] >= 65_536
+        assert places[-1] >= min(65_536, model(id).context_length)
         last = one.estimate(model(id), Run(n_ctx=places[-1]), devices)
         assert [share.total for share in points[-1].result.devices] == [share.total for share in last.devices]
 
@@ -255,7 +256,7 @@ def test_recipes_change_with_what_is_asked(one: Engine) -> None:
     """Whatever changes the estimate changes the recipe."""
     devices = [large(one)]
     plain = one.recipes(one.job(model(MODELS[0]), Run(n_ctx=8192), devices), Source())
-    changed = [Run(n_ctx=16384), Run(n_ctx=8192, chunk=1024)]
+    changed = [Run(n_ctx=16384), Run(n_ctx=8192, chunk=1536)]
     if one.reserves_requests:
         changed.append(Run(n_ctx=8192, n_requests=2))
     for run in changed:
