@@ -39,7 +39,8 @@ class Cached:
         n_indexer: elements of the keys of an indexer of its own (DSA), for each token.
         n_conv: elements of the state of a convolution, for each sequence.
         n_state: elements of the recurrent state, for each sequence.
-        n_expanded: elements of K and V of all heads together, for engines that cache no latent but what it stands for.
+        n_expanded_k: elements of one head's K that a latent stands for, for engines that cache no latent.
+        n_expanded_v: those of its V.
     """
 
     attention: Attention
@@ -53,7 +54,8 @@ class Cached:
     n_indexer: int = 0
     n_conv: int = 0
     n_state: int = 0
-    n_expanded: int = 0
+    n_expanded_k: int = 0
+    n_expanded_v: int = 0
 
     @property
     def is_recurrent(self) -> bool:
@@ -64,6 +66,11 @@ class Cached:
     def n_elements(self) -> int:
         """Elements that one token adds, without an indexer's."""
         return self.n_head_kv * (self.n_embd_head_k + self.n_embd_head_v)
+
+    @property
+    def n_expanded(self) -> int:
+        """Elements that one token adds where K and V of every head are cached, without an indexer's."""
+        return self.n_head * (self.n_expanded_k + self.n_expanded_v) if self.attention == "latent" else self.n_elements
 
     def heads_of(self, n_devices: int) -> int:
         """Heads of K and V that each of so many devices caches; fewer than devices are repeated, a latent always is."""
@@ -123,7 +130,8 @@ def _cached(model: Model, layer: Layer) -> Cached:
             n_latent=mixer.n_lora_kv,
             n_rot=mixer.n_rot,
             n_indexer=mixer.n_embd_indexer,
-            n_expanded=layer.n_head * (mixer.n_embd_head_k_mla + mixer.n_embd_head_v_mla),
+            n_expanded_k=mixer.n_embd_head_k_mla,
+            n_expanded_v=mixer.n_embd_head_v_mla,
             **states,
         )
     return Cached(
@@ -134,7 +142,6 @@ def _cached(model: Model, layer: Layer) -> Cached:
         n_embd_head_v=layer.n_embd_head_v,
         window=layer.n_swa,
         n_indexer=mixer.n_embd_indexer if mixer else 0,
-        n_expanded=layer.n_head_kv * (layer.n_embd_head_k + layer.n_embd_head_v),
         **states,
     )
 

@@ -7,6 +7,7 @@ exports of gated delta nets. Chunks of llama 4 count as a window: one block too 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -28,6 +29,9 @@ type that the model is computed in."""
 
 FP8_DS_MLA: Final = 656
 """Bytes of a row of 512 + 64: 8 bits with four scales of 4 B, and the rotated part at 16 (mla_attention.py:1386)."""
+
+EXPANDED: Final = frozenset({"minicpm3"})
+"""Architectures with latents of which vLLM caches K and V of every head, V padded to K (models/minicpm3.py:126-165)."""
 
 BOUNDARY: Final = 2
 """First and last layers that turboquant and ultraquant leave at 16 bits, unless some layers are recurrent
@@ -123,6 +127,8 @@ def plan(job: Job, n_devices: int, block: int) -> Plan:
 def _kinds(job: Job, n_devices: int, block: int) -> Iterator[Kind]:
     """The kinds of layers, attention before states."""
     layers = counts(job.model)
+    if job.model.architecture in EXPANDED:
+        layers = Counter({_expanded(cached): n_layer for cached, n_layer in layers.items()})
     has_states = any(cached.is_recurrent for cached in layers)
     for cached, n_layer in layers.items():
         if cached.attention == "none":
@@ -136,6 +142,12 @@ def _kinds(job: Job, n_devices: int, block: int) -> Iterator[Kind]:
     for cached, n_layer in layers.items():
         if cached.is_recurrent:
             yield _state(job, cached, n_layer, n_devices)
+
+
+def _expanded(cached: Cached) -> Cached:
+    """Whole heads in place of a latent."""
+    width = cached.n_expanded_k
+    return replace(cached, attention="full", n_head_kv=cached.n_head, n_embd_head_k=width, n_embd_head_v=width)
 
 
 def _merged(kinds: Iterable[Kind]) -> tuple[Kind, ...]:

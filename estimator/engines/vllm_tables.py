@@ -8,6 +8,7 @@ from estimator.capacity import GIB
 from estimator.engines.layout import layout
 from estimator.engines.options import Option
 from estimator.engines.packing import F16, CacheType, Packing, cache_type
+from estimator.engines.vllm_cache import EXPANDED
 from estimator.engines.weights import BF16, WeightFormat
 from estimator.errors import DeviceError, SettingsError
 
@@ -181,7 +182,8 @@ def _refuse_type(job: Job) -> None:
     if any(cached.n_indexer and cached.attention != "latent" for cached in layers):
         message = f"how vLLM stores the indexer of {job.model.architecture} is not known"
         raise SettingsError("not-modelled", message, field="engine")
-    if any(cached.attention == "latent" for cached in layers) and job.type_k.id not in OF_LATENTS:
+    is_latent = any(cached.attention == "latent" for cached in layers) and job.model.architecture not in EXPANDED
+    if is_latent and job.type_k.id not in OF_LATENTS:
         message = f"cache_type_k is {job.type_k.id}, but for latents (MLA) vLLM has {', '.join(OF_LATENTS)}"
         raise SettingsError("cache-type-of-other-models", message, field="cache_type_k", allowed=OF_LATENTS)
 

@@ -145,10 +145,11 @@ def test_support(id: str, k: str, v: str, speed: str) -> None:
 
 # --- recipes
 
-OPTIONS = frozenset("-m -hf -c -np -ngl -fa -ctk -ctv -b -ub -cmoe -ncmoe -ncffn -nkvo --swa-full".split())
+OPTIONS = {"-m", "-hf", "-c", "-np", "-ngl", "-fa", "-ctk", "-ctv", "-b", "-ub"}
+OPTIONS |= {"-cmoe", "-ncmoe", "-ncffn", "-nkvo", "--swa-full"}
 """Of llama-server and llama-cli b11434 (common/arg.cpp) that a recipe may use."""
 
-BENCH_OPTIONS = frozenset(["-m", "-p", "-n", "-d", "-ngl", "-fa", "-ctk", "-ctv", "-b", "-ub", "-nkvo", "-ot"])
+BENCH_OPTIONS = {"-m", "-p", "-n", "-d", "-ngl", "-fa", "-ctk", "-ctv", "-b", "-ub", "-nkvo", "-ot"}
 """Of llama-bench b11434 (tools/llama-bench/llama-bench.cpp:614-941)."""
 
 FULL = Run(

@@ -150,6 +150,12 @@ def test_latents_with_an_indexer() -> None:
     assert cache(VLLM.estimate(model, Run(n_ctx=16_000), [GENERIC])) == 16_000 * n_layer * (1152 + 132)
 
 
+def test_latents_that_are_cached_by_head() -> None:
+    """MiniCPM3 has 40 heads of 96; V has 64, and is padded."""
+    model = catalogue_model("minicpm3-4b", "Q4_K_M")
+    assert cache(VLLM.estimate(model, Run(n_ctx=1600), [GENERIC])) == 1600 * model.n_layer * 40 * (96 + 96) * 2
+
+
 def test_devices_share_heads_until_there_are_none_left() -> None:
     def share(n: int) -> int:
         return cache(VLLM.estimate(DENSE, Run(n_ctx=1600), [GENERIC] * n))
