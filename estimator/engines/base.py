@@ -32,12 +32,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from estimator.companions import ALONE
-from estimator.engines.options import MAX_SHOWN, whole
+from estimator.engines.choices import check_devices, choose_format, choose_options, choose_types, offered_types
+from estimator.engines.options import whole
 from estimator.engines.packing import nearest
 from estimator.engines.result import Point, Result, Support
 from estimator.engines.search import bends, deepest
-from estimator.engines.weights import format_of, nearest_format
-from estimator.errors import DeviceError, SettingsError
 from estimator.estimate import MAX_DEVICES
 from estimator.settings import MAX_N_BATCH, MAX_N_CTX
 
@@ -201,15 +200,11 @@ class Engine(ABC):
             SettingsError: a value is out of range, or this engine has no such type or option; ``field`` is its name.
             DeviceError: no device, too many, or one that the engine does not run on.
         """
-        self._check_devices(devices)
+        check_devices(self, devices)
         n_ctx = whole("n_ctx", run.n_ctx, 0, MAX_N_CTX) or self.default_n_ctx(model, devices)
         n_requests = self.default_requests(model, devices) if run.n_requests is None else run.n_requests
         chunk = self.default_chunk(model, devices, n_ctx) if run.chunk is None else run.chunk
-        type_k = self._type("cache_type_k", run.cache_type_k or self.cache_types[0].id)
-        type_v = self._type("cache_type_v", run.cache_type_v or type_k.id)
-        if type_k != type_v and not self.separate_kv:
-            message = f"cache_type_v is {type_v.id}, but {self.name} has one type for both: it must be {type_k.id}"
-            raise SettingsError("one-cache-type", message, field="cache_type_v", allowed=(type_k.id,))
+        type_k, type_v = choose_types(self, run, devices)
         return Job(
             run=run,
             model=model,
@@ -219,10 +214,10 @@ class Engine(ABC):
             n_requests=whole("n_requests", n_requests, 1, self.max_requests),
             type_k=type_k,
             type_v=type_v,
-            format=self._format(model, run.weight_format),
+            format=choose_format(self, model, run.weight_format),
             chunk=whole("chunk", chunk, 1, MAX_N_BATCH),
             flash_attn=run.flash_attn,
-            options=self._options(run.options),
+            options=choose_options(self, run.options),
         )
 
     def estimate(self, model: Model, run: Run, devices: Sequence[Device], companions: Companions = ALONE) -> Result:
@@ -269,52 +264,8 @@ class Engine(ABC):
         """The type of this name or alias, if the engine has it."""
         return next((one for one in self.cache_types if name == one.id or name in one.aliases), None)
 
-    def nearest_cache_type(self, name: str) -> CacheType:
-        """The type that this name stands for, or that comes nearest to it."""
-        return self.cache_type(name) or nearest(name, self.cache_types)
-
-    def _type(self, field: str, name: str) -> CacheType:
+    def nearest_cache_type(self, name: str, devices: Sequence[Device] = ()) -> CacheType:
+        """The type that this name stands for, or that comes nearest to it, of those that run on all devices."""
+        offered = offered_types(self, devices)
         found = self.cache_type(name)
-        if found is None:
-            near = self.nearest_cache_type(name).id
-            message = f"{field} is {name[:MAX_SHOWN]!r}, which {self.name} does not have; the nearest is {near}"
-            allowed = tuple(one.id for one in self.cache_types)
-            raise SettingsError(
-                "unknown-cache-type", f"{message} (of {', '.join(allowed)})", field=field, allowed=allowed
-            )
-        return found
-
-    def _format(self, model: Model, id: str | None) -> WeightFormat | None:
-        if id is None:
-            return nearest_format(self.weight_formats, model) if self.weight_formats else None
-        found = format_of(self.weight_formats, id)
-        if found is None:
-            allowed = tuple(one.id for one in self.weight_formats) or "the quantization of the GGUF file"
-            offered = allowed if isinstance(allowed, str) else ", ".join(allowed)
-            message = f"weight_format is {id[:MAX_SHOWN]!r}; {self.name} loads {offered}"
-            raise SettingsError("unknown-weight-format", message, field="weight_format", allowed=allowed)
-        return found
-
-    def _options(self, given: Mapping[str, Value]) -> Mapping[str, Value | None]:
-        known = {option.name: option for option in self.options}
-        if strange := [name for name in given if name not in known]:
-            offered = ", ".join(known) or "none of its own"
-            message = f"{self.name} has no option {strange[0][:MAX_SHOWN]!r}; it has {offered}"
-            raise SettingsError("unknown-option", message, field=strange[0][:MAX_SHOWN], allowed=tuple(known) or None)
-        return {
-            name: option.checked(given[name]) if name in given else option.default for name, option in known.items()
-        }
-
-    def _check_devices(self, devices: Sequence[Device]) -> None:
-        if not 1 <= len(devices) <= self.max_devices:
-            allowed = f"1 to {self.max_devices} devices" if self.max_devices > 1 else "one device"
-            message = f"{len(devices)} devices; for {self.name} it must be {allowed}"
-            raise DeviceError("device-count", message, field="device", allowed=allowed)
-        for device in devices:
-            if device.backend != "generic" and device.backend not in self.backends:
-                allowed = " or ".join(backend.upper() for backend in self.backends)
-                message = f"{self.name} does not run on {device.name} ({device.backend.upper()}); it needs {allowed}"
-                raise DeviceError("unsupported-backend", message, field="device", allowed=allowed)
-        if len({device.backend for device in devices}) > 1 and not self.mixes_backends:
-            message = f"{self.name} does not share a model among devices of different backends"
-            raise DeviceError("mixed-backends", message, field="device", allowed="devices of one backend")
+        return found if found in offered else nearest(name, offered)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from estimator.companions import ALONE
 from estimator.engines.base import Engine, Job
+from estimator.engines.llama_cpp_recipe import recipe
 from estimator.engines.options import Option
 from estimator.engines.packing import CacheType, Packing, cache_type, nominal_bits
-from estimator.engines.recipe import Recipe, Source, command
 from estimator.engines.result import Point, Result, Support
 from estimator.estimate import MAX_DEVICES, estimate
 from estimator.fit import curve, max_context
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from estimator.companions import Companions
     from estimator.devices import Device
     from estimator.engines.base import Run
+    from estimator.engines.recipe import Recipe, Source
     from estimator.estimate import Estimate
     from estimator.model import Model
 
@@ -243,9 +244,7 @@ class LlamaCpp(Engine):
         return of_kernel(device, type_k, type_v)
 
     def recipes(self, job: Job, source: Source) -> tuple[Recipe, ...]:
-        if self.program.id == "llama-bench":
-            return (_bench(job, self.settings(job), source),)
-        return (_command(self.program, job, self.settings(job), source),)
+        return (recipe(self.program, job, self.settings(job), source),)
 
 
 def of_estimate(job: Job, settings: Settings) -> Result:
@@ -270,50 +269,6 @@ def of_kernel(device: Device, type_k: str, type_v: str) -> Support:
     found = kernel(device.backend, element_type(type_k), element_type(type_v))
     speed = "supported" if found.speed == "fast" else found.speed
     return Support(speed, found.why, VERSION, "ggml-cuda/fattn.cu:497-640, ggml-metal-device.m:1726-1770")
-
-
-def _command(program: Program, job: Job, settings: Settings, source: Source) -> Recipe:
-    """A server or a chat (options of common/arg.cpp)."""
-    model = ["-hf", source.repo] if source.repo and not source.file else ["-m", source.gguf]
-    words: list[object] = [program.id, *model, "-c", settings.n_ctx]
-    if settings.n_parallel != program.n_parallel:
-        words += ["-np", settings.n_parallel]
-    words += ["-ngl", "all" if settings.n_gpu_layers < 0 else settings.n_gpu_layers]
-    words += ["-fa", "on" if settings.flash_attn else "off"]
-    words += ["-ctk", settings.cache_type_k, "-ctv", settings.cache_type_v]
-    words += ["-b", settings.n_batch, "-ub", settings.n_ubatch]
-    return Recipe("command", program.id, command(*words, *_placement(job, settings)))
-
-
-def _bench(job: Job, settings: Settings, source: Source) -> Recipe:
-    """A measurement at the end of the context: ``-p`` tokens after a depth of ``-d``."""
-    n_ctx = settings.n_ctx or job.n_ctx
-    prompt = min(settings.n_ubatch, n_ctx)
-    words: list[object] = ["llama-bench", "-m", source.gguf, "-p", prompt, "-n", 0, "-d", n_ctx - prompt]
-    words += ["-ngl", 999 if settings.n_gpu_layers < 0 else settings.n_gpu_layers, "-fa", int(settings.flash_attn)]
-    words += ["-ctk", settings.cache_type_k, "-ctv", settings.cache_type_v]
-    words += ["-b", settings.n_batch, "-ub", settings.n_ubatch]
-    if not settings.offload_kqv:
-        words += ["-nkvo", 1]
-    if settings.cpu_tensors is not None:
-        words += ["-ot", f"{settings.cpu_tensors}=CPU"]
-    return Recipe("command", "llama-bench", command(*words))
-
-
-def _placement(job: Job, settings: Settings) -> list[object]:
-    """What is not where it would be by default."""
-    words: list[object] = []
-    if (experts := job.whole("n_cpu_moe")) < 0:
-        words.append("-cmoe")
-    elif experts:
-        words += ["-ncmoe", experts]
-    if dense := job.whole("n_cpu_ffn"):
-        words += ["-ncffn", dense]
-    if not settings.offload_kqv:
-        words.append("-nkvo")
-    if settings.swa_full:
-        words.append("--swa-full")
-    return words
 
 
 ENGINES: Final = tuple(map(LlamaCpp, PROGRAMS))

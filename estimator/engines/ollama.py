@@ -16,8 +16,8 @@ from estimator.companions import ALONE
 from estimator.engines.base import Engine, Job
 from estimator.engines.llama_cpp import ENGINES as PROGRAMS
 from estimator.engines.llama_cpp import of_estimate, of_kernel, wrapped
+from estimator.engines.ollama_recipe import recipes
 from estimator.engines.options import Option
-from estimator.engines.recipe import Recipe, Source, command
 from estimator.engines.result import Point, Result, Support
 from estimator.errors import SettingsError
 from estimator.fit import curve, max_context
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from estimator.companions import Companions
     from estimator.devices import Device
     from estimator.engines.base import Run
+    from estimator.engines.recipe import Recipe, Source
     from estimator.model import Model
 
 VERSION: Final = "0.33.0-rc2"
@@ -164,7 +165,7 @@ class Ollama(Engine):
         return of_kernel(device, type_k, type_v)._replace(version=self.version)
 
     def recipes(self, job: Job, source: Source) -> tuple[Recipe, ...]:
-        return _serve(job), _modelfile(job, source), _create(source)
+        return recipes(job, source)
 
 
 def _settings(job: Job) -> Settings:
@@ -248,7 +249,7 @@ def _tiers(job: Job) -> tuple[int, ...]:
     return () if job.run.chunk else tuple(tokens // job.n_requests for tokens, _ in BATCHES if tokens)
 
 
-# --- what to know and what to type
+# --- what to know
 
 
 def shown_by_ps(found: Result) -> tuple[int, int]:
@@ -281,36 +282,6 @@ def _cautions(job: Job, found: Result) -> list[Caution]:
             )
         )
     return cautions
-
-
-def _serve(job: Job) -> Recipe:
-    """The server: what is the same for all models is in its environment (envconfig)."""
-    env: dict[str, object] = {"OLLAMA_CONTEXT_LENGTH": job.n_ctx, "OLLAMA_NUM_PARALLEL": job.n_requests}
-    env["OLLAMA_FLASH_ATTENTION"] = int(job.flash_attn is not False)
-    if job.type_k.id != "f16":
-        env["OLLAMA_KV_CACHE_TYPE"] = job.type_k.id
-    if overhead := job.whole("gpu_overhead"):
-        env["OLLAMA_GPU_OVERHEAD"] = overhead
-    if len(job.devices) > 1:
-        env["OLLAMA_SCHED_SPREAD"] = 1
-    note = "One cache type for all models. A server that runs already has to be stopped first."
-    return Recipe("command", "ollama serve", command("ollama", "serve", env=env), note)
-
-
-def _modelfile(job: Job, source: Source) -> Recipe:
-    """The same for one model, as far as its parameters go (api/types.go:585-600)."""
-    origin = f"./{source.file}" if source.file else source.library or "./model.gguf"
-    lines = [f"FROM {origin}", f"PARAMETER num_ctx {job.n_ctx}", f"PARAMETER num_batch {job.chunk}"]
-    if (layers := job.whole("num_gpu")) >= 0:
-        lines.append(f"PARAMETER num_gpu {layers}")
-    return Recipe(
-        "file", "Modelfile", "\n".join(lines) + "\n", "OLLAMA_NUM_PARALLEL and the cache type are the server's."
-    )
-
-
-def _create(source: Source) -> Recipe:
-    text = command("ollama", "create", "my-model", "-f", "Modelfile") + " && " + command("ollama", "run", "my-model")
-    return Recipe("command", "ollama create", text, "In the folder of the Modelfile.")
 
 
 ENGINES: Final = (Ollama(),)

@@ -43,6 +43,9 @@ for one where a model has an indexer."""
 OF_LATENTS: Final = ("auto", "fp8", "fp8_e5m2")
 """Types that some backend has for latents (v1/attention/backends/mla)."""
 
+FLASHINFER_HEADS: Final = frozenset({64, 128, 256, 512})
+"""Sizes of heads that FlashInfer has kernels for (v1/attention/backends/flashinfer.py:685)."""
+
 WEIGHT_FORMATS: Final = (
     BF16,
     WeightFormat("fp8", "fp8, quantized as it loads", Packing(8), option="fp8"),
@@ -149,11 +152,7 @@ def refuse(job: Job) -> None:
     _refuse_devices(job)
     _refuse_requests(job)
     _refuse_type(job)
-    for device in job.devices:
-        why, _ = refusal(job.type_k.id, device)
-        if why:
-            message = f"cache_type_k {job.type_k.id} does not run on {device.name}: {why}"
-            raise SettingsError("unsupported-cache-type", message, field="cache_type_k")
+    _refuse_heads(job)
 
 
 def _refuse_devices(job: Job) -> None:
@@ -186,6 +185,25 @@ def _refuse_type(job: Job) -> None:
     if is_latent and job.type_k.id not in OF_LATENTS:
         message = f"cache_type_k is {job.type_k.id}, but for latents (MLA) vLLM has {', '.join(OF_LATENTS)}"
         raise SettingsError("cache-type-of-other-models", message, field="cache_type_k", allowed=OF_LATENTS)
+
+
+def _refuse_heads(job: Job) -> None:
+    """Where only FlashInfer reads a type, its heads and its lack of sinks decide (flashinfer.py:665-695).
+
+    Before compute capability 8.9 Triton, which takes any head, has no fp8; NVFP4 is FlashInfer's alone.
+    """
+    id = job.type_k.id
+    versions = [device.compute_capability for device in job.devices if device.backend == "cuda"]
+    is_fp8 = id in ("fp8", "fp8_e5m2") and any(version and version < (8, 9) for version in versions)
+    is_nvfp4 = id.startswith("nvfp4") and any(version and version[0] in (8, 9, 12) for version in versions)
+    if not (is_fp8 or is_nvfp4) or any(cached.attention == "latent" for cached in layout(job.model)):
+        return
+    heads = {cached.n_embd_head_k for cached in layout(job.model) if cached.attention != "none"}
+    odd = sorted(heads - FLASHINFER_HEADS | (heads & {64} if is_nvfp4 else set()))
+    if odd or any(layer.sinks for layer in job.model.kinds):
+        why = f"heads of {odd[0]}" if odd else "attention with sinks"
+        message = f"cache_type_k {id} is read by FlashInfer alone on these devices, which cannot for {why}: use auto"
+        raise SettingsError("no-attention-backend", message, field="cache_type_k", allowed=("auto",))
 
 
 def refusal(id: str, device: Device) -> tuple[str, str]:

@@ -170,8 +170,10 @@ def test_a_type_that_it_lacks(one: Engine) -> None:
     with pytest.raises(SettingsError) as caught:
         one.estimate(model(MODELS[0]), Run(cache_type_k="q8_1_nonsense"), [card(one)])
     assert caught.value.field == "cache_type_k"
-    assert one.nearest_cache_type("q8_1_nonsense").id in caught.value.message
-    assert caught.value.allowed == tuple(kind.id for kind in one.cache_types)
+    assert f"the nearest is {one.nearest_cache_type('q8_1_nonsense', [card(one)]).id} " in caught.value.message
+    assert caught.value.allowed == tuple(
+        kind.id for kind in one.cache_types if one.support(card(one), kind.id, kind.id).speed != "refused"
+    )
 
 
 @each
@@ -234,7 +236,9 @@ def test_what_starts_is_supported(one: Engine) -> None:
             continue
         with pytest.raises(SettingsError) as caught:
             one.estimate(model(MODELS[0]), run, [card(one)])
-        assert caught.value.field == "cache_type_k"
+        assert (caught.value.code, caught.value.field) == ("unsupported-cache-type", "cache_type_k")
+        assert caught.value.allowed
+        assert kind.id not in caught.value.allowed
 
 
 @each

@@ -81,6 +81,13 @@ def test_the_batch_follows_from_context_and_memory(gib: float, n_ctx: int, batch
     assert OLLAMA.job(LLAMA, Run(n_ctx=n_ctx), [card(gib)]).chunk == batch
 
 
+@pytest.mark.parametrize(("gib", "batch"), [(6, 2048), (5, 1024), (4.3, 1024), (4.1, 512)])
+def test_a_batch_needs_room_of_its_own(gib: float, batch: int) -> None:
+    """The prediction is 2.6 GiB: 2 GiB more, or 768 MiB, have to stay below 80 %."""
+    model = catalogue_model("qwen3-0.6b", "Q4_K_M")
+    assert OLLAMA.job(model, Run(n_ctx=40_960), [card(gib)]).chunk == batch
+
+
 @pytest.mark.parametrize(("gib", "n_ctx", "batch"), [(8, 4096, 512), (8, 8192, 256), (9, 8192, 512)])
 def test_without_flash_attention(gib: float, n_ctx: int, batch: int) -> None:
     assert OLLAMA.job(LLAMA, Run(n_ctx=n_ctx, flash_attn=False), [card(gib)]).chunk == batch

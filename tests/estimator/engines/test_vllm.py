@@ -134,6 +134,39 @@ def test_groups_are_padded() -> None:
     assert "8 layers" in next(warning.text for warning in found.warnings if warning.code == "padding-layers")
 
 
+@pytest.mark.parametrize(("n_window", "n_layer", "padding"), [(24, 12, 0), (13, 13, 1), (18, 12, 6), (17, 17, 5)])
+def test_groups_are_as_large_as_the_smallest_kind_or_the_largest_if_that_is_near(
+    n_window: int, n_layer: int, padding: int
+) -> None:
+    """12 whole layers beside windows: groups of 12, or of all windows where they are fewer than 18."""
+    layers = [*[samples.layer()] * 12, *[samples.layer(n_swa=128)] * n_window]
+    found = VLLM.estimate(samples.model(*layers), Run(n_ctx=4096), [GENERIC])
+    assert next(line.bytes for line in found.lines if line.label == "Null block") == n_layer * 16 * 8 * 512
+    texts = [warning.text for warning in found.warnings if warning.code == "padding-layers"]
+    assert bool(texts) == bool(padding)
+    assert all(f" {padding} layers" in text for text in texts)
+
+
+def test_hybrids_have_no_layers_at_16_bits_with_turboquant() -> None:
+    model = catalogue_model("qwen3.5-9b", "Q4_K_M")
+    found = VLLM.estimate(model, Run(n_ctx=8192, cache_type_k="turboquant_4bit_nc"), [GENERIC])
+    (line,) = [line for line in found.lines if line.kind == "kv_cache" and line.label != "Null block"]
+    assert "8 layers, 4 heads x 262 B" in line.explain
+    assert "boundary-layers" not in [warning.code for warning in found.warnings]
+
+
+def test_latents_beside_recurrent_layers_have_blocks_of_128() -> None:
+    found = VLLM.estimate(catalogue_model("kimi-linear-48b-a3b-instruct", "Q4_K_M"), Run(n_ctx=8192), [GENERIC])
+    assert "a block of 1,920 tokens" in next(line.explain for line in found.lines if line.kind == "kv_cache")
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("auto", 4), ("float32", 4), ("bfloat16", 2)])
+def test_types_of_states(dtype: str, size: int) -> None:
+    model = catalogue_model("qwen3.5-9b", "Q4_K_M")
+    found = VLLM.estimate(model, Run(n_ctx=8192, options={"mamba_ssm_cache_dtype": dtype}), [GENERIC])
+    assert f"524,288 x {size} B" in next(line.explain for line in found.lines if line.kind == "recurrent_state")
+
+
 @pytest.mark.parametrize(("dtype", "row"), [("auto", 1152), ("fp8", 576)])
 def test_latents(dtype: str, row: int) -> None:
     model = catalogue_model("deepseek-v2-lite", "Q4_K_M")
@@ -163,6 +196,32 @@ def test_devices_share_heads_until_there_are_none_left() -> None:
     assert share(1) == 2 * share(2) == 8 * share(8) == 8 * share(16)
 
 
+# --- weights and activations
+
+
+def test_devices_share_matrices_but_not_norms() -> None:
+    model = catalogue_model("llama-3.1-8b-instruct", "Q4_K_M")
+    whole, half = (VLLM.estimate(model, Run(n_ctx=1024), [GENERIC] * n) for n in (1, 2))
+    norms = next(line.bytes for line in whole.lines if line.label == "Norms, routers, biases")
+    assert half.devices[0].weights - norms == (whole.devices[0].weights - norms) // 2
+
+
+def test_latents_are_kept_twice() -> None:
+    """27 layers x 16 heads x 512 x (128 + 128) elements at two bytes."""
+    found = VLLM.estimate(catalogue_model("deepseek-v2-lite", "Q4_K_M"), Run(n_ctx=1024), [GENERIC])
+    assert [line.bytes for line in found.lines if line.label == "Absorbed matrices"] == [27 * 16 * 512 * 256 * 2]
+
+
+def test_activations_are_the_larger_of_two_peaks() -> None:
+    def peak(chunk: int, seqs: int) -> int:
+        run = Run(n_ctx=1024, chunk=chunk, options={"max_num_seqs": seqs})
+        return VLLM.estimate(DENSE, run, [GENERIC]).devices[0].compute
+
+    assert peak(2048, 1) == 2048 * (2 * 4096 + 3 * 14_336) * 2
+    assert peak(16, 16) == 16 * (2 * 4096 + 3 * 14_336) * 2  # 1,024 logits are few
+    assert VLLM.estimate(DENSE_WIDE, Run(chunk=512), [GENERIC]).devices[0].compute == 512 * 8192 + 256 * 256_000 * 10
+
+
 # --- the budget
 
 
@@ -185,6 +244,13 @@ def test_the_pool_is_what_is_left() -> None:
     assert found.budget.pool[0] == found.budget.taken[0] - share.weights - share.compute - share.overhead
     per_block = 16 * 32 * 8 * 512
     assert found.budget.requests == pytest.approx(found.budget.pool[0] // per_block / 512)
+
+
+def test_a_budget_has_its_margin_in_it() -> None:
+    """Nothing more has to stay free for a start to be safe."""
+    card = device("rtx-4090")
+    deepest = VLLM.max_context(DENSE, Run(), [card])
+    assert VLLM.estimate(DENSE, Run(n_ctx=deepest), [card]).is_safe
 
 
 def test_no_limit_no_budget() -> None:
@@ -254,6 +320,31 @@ def test_types_that_a_device_lacks(dtype: str, id: str) -> None:
     assert support.speed == "refused"
     with pytest.raises(SettingsError, match=where.name):
         VLLM.estimate(DENSE, Run(n_ctx=1024, cache_type_k=dtype), [where])
+
+
+@pytest.mark.parametrize(("asked", "near"), [("q8_0", "int8_per_token_head"), ("fp8", "int8_per_token_head")])
+def test_the_nearest_that_the_device_has(asked: str, near: str) -> None:
+    """A T4 has no fp8."""
+    with pytest.raises(SettingsError, match=f"is {near}") as caught:
+        VLLM.estimate(DENSE, Run(n_ctx=1024, cache_type_k=asked), [device("tesla-t4")])
+    assert "fp8" not in (caught.value.allowed or ())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "id", "facts"),
+    [
+        ("fp8", "rtx-3090", {"n_embd_head_k": 96, "n_embd_head_v": 96}),
+        ("fp8", "rtx-3090", {"sinks": True}),
+        ("nvfp4", "rtx-4090", {"n_embd_head_k": 64, "n_embd_head_v": 64}),
+        ("nvfp4", "rtx-4090", {"sinks": True}),
+    ],
+)
+def test_heads_that_no_backend_reads(dtype: str, id: str, facts: dict[str, int]) -> None:
+    run = Run(n_ctx=1024, cache_type_k=dtype)
+    with pytest.raises(SettingsError) as caught:
+        VLLM.estimate(samples.model(samples.layer(**facts)), run, [device(id)])
+    assert (caught.value.code, caught.value.allowed) == ("no-attention-backend", ("auto",))
+    assert VLLM.estimate(samples.model(samples.layer()), run, [device(id)])
 
 
 def test_heads_that_devices_do_not_divide() -> None:
