@@ -19,6 +19,7 @@ from estimator.usage import Usage, used
 from tests.estimator import samples
 
 if TYPE_CHECKING:
+    from estimator.engines.options import Value
     from estimator.engines.result import Result
 
 VLLM = Vllm()
@@ -110,6 +111,29 @@ def test_blocks_beside_recurrent_layers(id: str, dtype: str, block: int) -> None
     """As "Setting attention block size to N tokens" in logs (noonghunna/club-3090 issue 1047 among them)."""
     found = VLLM.estimate(catalogue_model(id, "Q4_K_M"), Run(n_ctx=8192, cache_type_k=dtype), [device("l40s")])
     assert f"a block of {block:,} tokens" in next(line.explain for line in found.lines if line.kind == "kv_cache")
+
+
+@pytest.mark.parametrize(
+    ("id", "quantization", "card", "options", "pool_gib"),
+    [
+        # v0.19.0, whose graphs were not counted: "Model loading took 13.72 GiB", "Available KV cache memory: 36.56 GiB"
+        (
+            "gpt-oss-20b",
+            "MXFP4_MOE",
+            "a100-sxm4-80-gb",
+            {"gpu_memory_utilization": 0.65, "enforce_eager": True},
+            36.56,
+        ),
+        # v0.22.0 on a card of 44.4 GiB: "Model loading took 14.29 GiB", "Available KV cache memory: 26.32 GiB"
+        ("qwen2.5-7b-instruct", "BF16", "l40s", {"gpu_memory_utilization": 0.95, "max_num_seqs": 128}, 26.32),
+    ],
+)
+def test_pools_come_near_to_those_of_logs(
+    id: str, quantization: str, card: str, options: dict[str, Value], pool_gib: float
+) -> None:
+    found = VLLM.estimate(catalogue_model(id, quantization), Run(n_ctx=4096, options=options), [device(card)])
+    assert found.budget
+    assert found.budget.pool[0] / 2**30 == pytest.approx(pool_gib, rel=0.03)
 
 
 def test_prefix_caching_keeps_a_second_state() -> None:
