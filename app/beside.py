@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from app.errors import RequestError, shown
 from estimator.companions import Companions, Draft, Projector, of_draft
+from estimator.engines.llama_cpp import program
 from estimator.errors import ModelError, SettingsError
 from estimator.sources.catalogue import catalogue_model
 from estimator.sources.quantize import FILE_TYPES
 
 if TYPE_CHECKING:
     from estimator import Model
-    from estimator.engines.llama_cpp import Program
 
 DRAFT_QUANT: Final = "Q4_K_M"
 """Quantization of a draft that names none."""
@@ -50,15 +50,16 @@ def parse_size(text: str) -> int:
     return size
 
 
-def companions(program: Program, draft: str, mmproj: int) -> Companions:
-    """What the core is asked to count beside the model.
+def companions(engine: str, draft: str, mmproj: int) -> Companions:
+    """What the core is asked to count beside the model that an engine runs.
 
     Raises:
-        SettingsError: the draft is not known, or the program loads no companions.
+        SettingsError: the draft is not known, or the engine is a program that loads no companions.
     """
-    if not program.loads_companions and (draft or mmproj):
+    of_llama_cpp = program(engine)
+    if of_llama_cpp and not of_llama_cpp.loads_companions and (draft or mmproj):
         field = "draft" if draft else "mmproj"
-        raise SettingsError("not-with-engine", f"{program.id} loads no {field}", field=field, allowed="another engine")
+        raise SettingsError("not-with-engine", f"{engine} loads no {field}", field=field, allowed="another engine")
     return Companions(
         draft=Draft(model=_draft_model(draft)) if draft else None,
         projector=Projector.of_size(mmproj) if mmproj else None,

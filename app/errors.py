@@ -64,6 +64,13 @@ FIELD_OF: Final = {
     "n_gpu_layers": "ngl",
     "cpu_tensors": "ncmoe",
     "tensor_split": "ts",
+    "num_gpu": "ngl",
+    "offload_kqv": "kvo",
+    "n_cpu_moe": "ncmoe",
+    "n_cpu_ffn": "ncffn",
+    "n_requests": "np",
+    "chunk": "ub",
+    "weight_format": "weights",
 }
 """The query's name of a setting of the core."""
 

@@ -5,14 +5,38 @@ Colours are left to the page: a trace says its role, and the style sheet gives t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from app.text import GIB, size, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from estimator import Point
+    from estimator import Share
+
+
+class Holding(Protocol):
+    """What devices hold."""
+
+    @property
+    def devices(self) -> Sequence[Share]:
+        """What each holds, in bytes."""
+        ...
+
+
+class Point(Protocol):
+    """What devices hold at a context in tokens, whatever the engine."""
+
+    @property
+    def n_ctx(self) -> int:
+        """The context."""
+        ...
+
+    @property
+    def estimate(self) -> Holding:
+        """What they hold."""
+        ...
+
 
 STACK: Final = (
     ("weights", "Weights"),

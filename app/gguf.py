@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Flask, Response, jsonify, request, url_for
 
-from app.api import model_body
+from app.bodies import model_body
 from app.errors import RequestError
 from app.query import Query
 from estimator.errors import FathomError, IncompleteHeaderError, ModelError

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Blueprint, Flask, Response, jsonify, render_template, request, url_for
 
 from app import api, pages, text
+from app.bodies import model_body
 from app.errors import RequestError, as_bad_request
-from app.query import Query, checked, parse
+from app.parsing import parse
+from app.query import Query, checked
 from estimator import matrix as core
 from estimator.errors import FathomError
 from estimator.quality import notes, quality
@@ -223,7 +225,7 @@ def _link(path: str, query: Query) -> str:
 def _body(query: Query, found: Matrix) -> dict[str, Any]:
     page = url_for("pages.index", _external=True)
     return {
-        "model": {"id": None if query.facts else query.model, **api.model_body(found.model)},
+        "model": {"id": None if query.facts else query.model, **model_body(found.model)},
         "n_ctx": found.n_ctx,
         "flash_attn": found.flash_attn,
         "pairs": [_pair_body(pair, page) for pair in found.pairs],

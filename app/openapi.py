@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from app import schemas
 from app.hub import MAX_NAME
-from app.query import MAX_TEXT
+from app.parsing import MAX_TEXT
+from app.query import own_options
 from app.schemas import Schema, object_of
-from estimator.engines.llama_cpp import PROGRAMS
+from estimator.engines.registry import ENGINES
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
@@ -16,7 +17,20 @@ from estimator.sources.quantize import FILE_TYPES
 from estimator.sources.split import MAX_SHARDS
 from estimator.usage import SYSTEMS
 
+if TYPE_CHECKING:
+    from estimator.engines.options import Option
+
 TEXT: Final[Schema] = {"type": "string", "maxLength": MAX_TEXT}
+
+
+def options_of_engines() -> dict[Option, list[str]]:
+    """All options of engines, and who has each; those of one name count once."""
+    found: dict[str, tuple[Option, list[str]]] = {}
+    for engine in ENGINES:
+        for option in own_options(engine):
+            found.setdefault(option.name, (option, []))[1].append(engine.name)
+    return dict(found.values())
+
 
 PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "model": (
@@ -57,11 +71,22 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "wired": ("Metal: iogpu.wired_limit_mb in MiB; 0 is macOS's default.", TEXT),
     "gtt": ("APUs of AMD: MiB of memory that the GPU may use; 0 is the default, half of it.", TEXT),
     "ram": ("How fast the system's memory is read, in GB/s, or auto: 89.6, two channels of DDR5-5600.", TEXT),
-    "engine": ("The program that runs the model.", {"type": "string", "enum": [known.id for known in PROGRAMS]}),
+    "engine": (
+        "What runs the model; see /api/v1/engines. Options that only it has are parameters, too, by its own names.",
+        {"type": "string", "enum": [known.id for known in ENGINES]},
+    ),
+    "weights": ("Format of the weights for engines of checkpoints; without it the nearest to quant.", TEXT),
     "draft": ("A bundled model that proposes tokens, ID or ID:QUANT (Q4_K_M without); the context is as long.", TEXT),
     "mmproj": ("Size of the projector's file: bytes, or with M or G for MiB or GiB.", TEXT),
 }
 """Parameters of the page and of /api/v1/estimate: description and schema."""
+
+
+OPTIONS: Final[dict[str, tuple[str, Schema]]] = {
+    option.name: (f"{option.label} ({', '.join(names)}): {option.summary}".rstrip(": ") + ".", TEXT)
+    for option, names in options_of_engines().items()
+}
+"""Options that only some engines have, by the engines' own names of them."""
 
 
 def document() -> dict[str, Any]:
@@ -85,6 +110,7 @@ def document() -> dict[str, Any]:
             "/api/v1/plan": {"get": _get("What would make it fit, least harm first: each change is enough.", "Plan")},
             "/api/v1/devices": {"get": _listing("All device profiles, with the source of each figure.")},
             "/api/v1/models": {"get": _listing("All bundled models and their quantizations.")},
+            "/api/v1/engines": {"get": _listing("All engines: cache types, formats of weights, options of their own.")},
             "/api/v1/cache-types": {"get": _listing("The types that K and V can be stored in.")},
             "/api/v1/gguf": {"post": _gguf()},
             "/healthz": {"get": _listing("Whether the service answers.")},
@@ -104,13 +130,15 @@ def document() -> dict[str, Any]:
 def _get(summary: str, answer: str) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
-        for name, (description, schema) in PARAMETERS.items()
+        for name, (description, schema) in (PARAMETERS | OPTIONS).items()
     ]
     return {"summary": summary, "parameters": parameters, "responses": _responses(answer)}
 
 
 def _post(summary: str, answer: str) -> dict[str, Any]:
-    properties = {name: {**schema, "description": description} for name, (description, schema) in PARAMETERS.items()}
+    properties = {
+        name: {**schema, "description": description} for name, (description, schema) in (PARAMETERS | OPTIONS).items()
+    }
     body = {"schema": {"type": "object", "properties": properties, "additionalProperties": False}}
     content = {"application/json": body, "application/x-www-form-urlencoded": body}
     return {"summary": summary, "requestBody": {"content": content}, "responses": _responses(answer)}

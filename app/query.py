@@ -7,29 +7,41 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
-from app import hub, values
-from app.beside import companions, parse_draft, parse_size
-from app.devices import parse_devices
-from app.errors import RequestError, as_bad_request, shown
-from app.library import Loaded, from_library, take_library_name
+from app import hub
+from app.beside import companions
+from app.errors import RequestError, as_bad_request
+from app.library import Loaded, from_library
 from app.machine import Machine
-from app.values import texts
+from app.values import DEFAULT_TYPE, texts
+from estimator.engines.base import Run
 from estimator.engines.llama_cpp import PROGRAMS, Program, kept_on_cpu, program
+from estimator.engines.registry import engine
 from estimator.errors import FathomError
 from estimator.sources.catalogue import catalogue_model, full_precision
-from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 from estimator.sources.facts import checked_facts
 from estimator.sources.ollama import is_library_name
 from estimator.speed import HOST_BANDWIDTH_GBPS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from estimator import Companions, Device, Model, Settings
+    from estimator.engines.base import Engine
+    from estimator.engines.options import Option, Value
     from estimator.usage import System
 
-MAX_TEXT: Final = 200
-"""Characters of one value: no id, type or number is longer; names on the Hub and ``facts`` have limits of their own."""
+OWN_FIELDS: Final = {
+    "n_gpu_layers": "ngl",
+    "num_gpu": "ngl",
+    "n_cpu_moe": "ncmoe",
+    "n_cpu_ffn": "ncffn",
+    "offload_kqv": "kvo",
+    "tensor_split": "ts",
+}
+"""Options of engines that the query has a field for."""
+
+
+def own_options(runs: Engine) -> tuple[Option, ...]:
+    """The options that a query takes by the engine's own names of them."""
+    return tuple(option for option in runs.options if option.name not in OWN_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +55,17 @@ class Query:
     system's default) say how the devices are used, see ``app.machine``, and ``ram`` how fast the system's memory is
     read (10^9 bytes a second, 0 is two channels of DDR5). ``draft`` is a bundled model with its quantization,
     ``mmproj`` the bytes of a projector. ``facts`` hold all of a model that is not bundled, in place of ``model`` and
-    ``quant``.
+    ``quant``. ``weights`` is the format that engines of checkpoints load (empty: the nearest to ``quant``), ``options``
+    what else the engine alone has; a query gives those by their own names.
     """
 
     model: str = "llama-3.1-8b-instruct"
     quant: str = "Q4_K_M"
     facts: str = ""
     ctx: int = 0
-    kv: tuple[str, str] = ("f16", "f16")
+    kv: tuple[str, str] = (DEFAULT_TYPE, DEFAULT_TYPE)
     fa: bool = True
-    ub: int = 512
+    ub: int = -1
     np: int = -1
     ngl: int = -1
     ncmoe: int = 0
@@ -68,14 +81,27 @@ class Query:
     gtt: int = 0
     ram: int = 0
     engine: str = PROGRAMS[0].id
+    weights: str = ""
     draft: str = ""
     mmproj: int = 0
+    options: tuple[tuple[str, Value], ...] = ()
 
     @property
-    def program(self) -> Program:
-        found = program(self.engine)
+    def known_engine(self) -> Engine:
+        """The engine that runs the model."""
+        found = engine(self.engine)
         assert found
         return found
+
+    @property
+    def program(self) -> Program | None:
+        """The program of llama.cpp, None where the engine is another."""
+        return program(self.engine)
+
+    @property
+    def all_options(self) -> dict[str, Value | None]:
+        """What is asked of the engine alone, with its defaults."""
+        return {option.name: option.default for option in own_options(self.known_engine)} | dict(self.options)
 
     def load(self) -> Loaded:
         """The model, bundled or on the Hub.
@@ -96,15 +122,17 @@ class Query:
             raise as_bad_request(error) from None
 
     def settings(self) -> Settings:
-        """How it is run, with the program's defaults.
+        """How a program of llama.cpp runs it, with the program's defaults.
 
         Raises:
             SettingsError: a value is out of range.
         """
+        assert self.program
         given: dict[str, Any] = {"n_parallel": self.np} if self.np != -1 else {}
+        if self.ub != -1:
+            given["n_ubatch"] = self.ub
         return self.program.settings(
             n_ctx=self.ctx,
-            n_ubatch=self.ub,
             cache_type_k=self.kv[0],
             cache_type_v=self.kv[1],
             flash_attn=self.fa,
@@ -113,7 +141,29 @@ class Query:
             offload_kqv=self.kvo,
             tensor_split=self.ts or None,
             **given,
+            **dict(self.options),
         )
+
+    def run(self) -> Run:
+        """How any engine runs it."""
+        return Run(
+            n_ctx=self.ctx,
+            n_requests=None if self.np == -1 else self.np,
+            cache_type_k=self.kv[0],
+            cache_type_v=self.kv[1],
+            weight_format=self.weights or None,
+            chunk=None if self.ub == -1 else self.ub,
+            flash_attn=None if self.fa else False,
+            options={**self._shared_options(), **dict(self.options)},
+        )
+
+    def _shared_options(self) -> dict[str, Value]:
+        """Options that have a field of their own here."""
+        names = {option.name for option in self.known_engine.options}
+        found = {name: getattr(self, field) for name, field in OWN_FIELDS.items() if name in names}
+        if not self.ts:
+            found.pop("tensor_split", None)
+        return {name: ",".join(map(str, value)) if isinstance(value, tuple) else value for name, value in found.items()}
 
     def devices(self) -> tuple[Device, ...]:
         """The devices as they are used.
@@ -134,58 +184,17 @@ class Query:
         Raises:
             SettingsError: it is not known, or the program loads none.
         """
-        return companions(self.program, self.draft, self.mmproj)
+        return companions(self.engine, self.draft, self.mmproj)
 
     def canonical(self) -> str:
         """The one query string of this state: fields in order, defaults left out; empty for the default state."""
         pairs: list[tuple[str, str]] = []
         for field in fields(self):
             value = getattr(self, field.name)
-            if value != field.default:
+            if value != field.default and field.name != "options":
                 pairs += [(field.name, text) for text in texts(field.name, value)]
+        pairs += [(name, text) for name, value in self.options for text in texts(name, value)]
         return urlencode(pairs, safe="/:@")
-
-
-def parse(given: Mapping[str, Sequence[str]]) -> Query:
-    """The state that names and values describe; an empty value is as good as none.
-
-    Raises:
-        RequestError: a name is unknown, given twice, or its value cannot be read.
-    """
-    names = [field.name for field in fields(Query)]
-    state: dict[str, Any] = {}
-    for name, said in given.items():
-        if name not in names:
-            raise RequestError("unknown-parameter", name, f"there is no parameter {shown(name)}", tuple(names))
-        present = [value.strip() for value in said if value.strip()]
-        for value in present:
-            most = _most_characters(name, value)
-            if len(value) > most:
-                message = f"{name} is {len(value):,} characters long; at most {most:,} are read"
-                raise RequestError("too-long", name, message, f"at most {most:,} characters")
-        if name == "device":
-            if present:
-                state[name] = parse_devices(present)
-        elif len(present) > 1:
-            raise RequestError("repeated", name, f"{name} is given {len(present)} times", "one value")
-        elif present:
-            state[name] = _PARSERS[name](present[0])
-    _check_one_model(state)
-    take_library_name(state)
-    return Query(**state)
-
-
-def _most_characters(name: str, value: str) -> int:
-    if name == "facts":
-        return MAX_FACTS
-    return hub.MAX_NAME if name == "model" and hub.is_name(value) else MAX_TEXT
-
-
-def _check_one_model(state: Mapping[str, Any]) -> None:
-    """Refuse a model that is told of twice."""
-    if "facts" in state and (beside := [name for name in ("model", "quant") if name in state]):
-        message = f"{beside[0]} stands beside facts, which tell all of a model"
-        raise RequestError("excluded", beside[0], message, "either facts, or model and quant")
 
 
 linked_model = lru_cache(maxsize=32)(checked_facts)
@@ -209,43 +218,13 @@ def checked(query: Query, model: Model | None = None) -> Asked:
         model: its model, where that is loaded already.
 
     Raises:
-        RequestError: with the query's own name of the field.
+        RequestError: with the query's own name of the field; ``not-with-engine`` where it is none of llama.cpp's.
     """
+    if query.program is None:
+        allowed = tuple(known.id for known in PROGRAMS)
+        message = f"engine is {query.engine}; this is answered for llama.cpp's programs: {', '.join(allowed)}"
+        raise RequestError("not-with-engine", "engine", message, allowed)
     try:
         return Asked(model or query.load().model, query.settings(), query.devices(), query.companions())
     except FathomError as error:
         raise as_bad_request(error) from None
-
-
-def _facts(text: str) -> str:
-    try:
-        return linked_model(text)[1]
-    except FathomError as error:
-        raise as_bad_request(error) from None
-
-
-_PARSERS: Final = {
-    "model": values.model_name,
-    "quant": values.quantization,
-    "facts": _facts,
-    "ctx": values.whole("ctx", "auto", 0),
-    "kv": values.pair,
-    "fa": values.switch("fa"),
-    "ub": values.whole("ub"),
-    "np": values.whole("np", "auto", -1),
-    "ngl": values.whole("ngl", "all", -1),
-    "ncmoe": values.layers("ncmoe", "all", -1),
-    "ncffn": values.layers("ncffn"),
-    "kvo": values.switch("kvo"),
-    "ts": values.shares,
-    "os": values.system,
-    "desktop": values.switch("desktop"),
-    "ecc": values.switch("ecc"),
-    "taken": values.taken,
-    "wired": values.whole("wired"),
-    "gtt": values.whole("gtt"),
-    "ram": values.bandwidth,
-    "engine": values.engine,
-    "draft": parse_draft,
-    "mmproj": parse_size,
-}

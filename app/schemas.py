@@ -34,6 +34,8 @@ def estimate_schema() -> Schema:
         "verdict": object_of({name: {"type": "string"} for name in ("headline", "detail", "decides", "state")}),
         "sharing": {"type": "array", "items": _part_schema()},
         "bound": _bound_schema(),
+        "budget": {"type": ["object", "null"], "description": "what an engine takes whatever the context is"},
+        "recipes": {"type": "array", "items": {"type": "object"}},
         "lines": {"type": "array", "items": {"type": "object"}},
         "warnings": {"type": "array", "items": {"type": "object"}},
         "accuracy": _accuracy_schema(),

@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from app import hub
-from app.errors import RequestError, shown
-from estimator.engines.llama_cpp import PROGRAMS
+from app.errors import RequestError, as_bad_request, shown
+from estimator.engines.registry import ENGINES
+from estimator.errors import FathomError
 from estimator.estimate import MAX_DEVICES
-from estimator.ggml import CACHE_TYPES
 from estimator.sources.hparams import MAX_LAYERS
 from estimator.sources.quantize import FILE_TYPES
 from estimator.usage import SYSTEMS
@@ -17,10 +17,17 @@ from estimator.usage import SYSTEMS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from estimator.engines.base import Engine
+    from estimator.engines.options import Option, Value
+
 KIBI: Final = {"k": 1024, "m": 1024 * 1024}
+
+DEFAULT_TYPE: Final = "f16"
+"""How a query names the cache type that an engine has by default: all have one of two bytes."""
 
 WORDS: Final[dict[str, dict[int, str]]] = {
     "ctx": {0: "auto"},
+    "ub": {-1: "auto"},
     "np": {-1: "auto"},
     "ngl": {-1: "all"},
     "ncmoe": {-1: "all"},
@@ -84,14 +91,31 @@ def bandwidth(text: str) -> int:
     return value
 
 
-def pair(text: str) -> tuple[str, str]:
+def pair(text: str, known: Engine) -> tuple[str, str]:
+    """Types of K and V by names or aliases that an engine has: ``f16`` is what it has by default."""
     sides = text.lower().split(":")
-    if len(sides) > 2 or any(side not in CACHE_TYPES for side in sides):
-        message = (
-            f"kv is {shown(text)}; it must be one type for both sides or TYPE_K:TYPE_V, of {', '.join(CACHE_TYPES)}"
-        )
-        raise RequestError("unknown-cache-type", "kv", message, CACHE_TYPES)
-    return sides[0], sides[-1]
+    allowed = tuple(one.id for one in known.cache_types)
+    if len(sides) > 2:
+        message = f"kv is {shown(text)}; it must be one type for both sides or TYPE_K:TYPE_V, of {', '.join(allowed)}"
+        raise RequestError("unknown-cache-type", "kv", message, allowed)
+    for side in sides:
+        if known.cache_type(side) is None:
+            near = f"the nearest is {known.nearest_cache_type(side).id}, of {', '.join(allowed)}"
+            message = f"kv is {shown(text)}, but {known.name} has no type {shown(side)}; {near}"
+            raise RequestError("unknown-cache-type", "kv", message, allowed)
+    return cache_type(sides[0], known), cache_type(sides[-1], known)
+
+
+def cache_type(name: str, known: Engine) -> str:
+    """How a query calls the type of this name or alias, or the one that comes nearest to it."""
+    found = known.nearest_cache_type(name)
+    return DEFAULT_TYPE if found == known.cache_types[0] else found.id
+
+
+def shown_type(name: str, known: Engine) -> str:
+    """The engine's own name of a type."""
+    found = known.cache_type(name)
+    return found.id if found else name
 
 
 def switch(name: str) -> Callable[[str], bool]:
@@ -118,7 +142,7 @@ def quantization(text: str) -> str:
 
 
 def engine(text: str) -> str:
-    names = tuple(known.id for known in PROGRAMS)
+    names = tuple(known.id for known in ENGINES)
     if text.lower() not in names:
         message = f"engine is {shown(text)}; it must be one of {', '.join(names)}"
         raise RequestError("unknown-engine", "engine", message, names)
@@ -132,6 +156,39 @@ def system(text: str) -> str:
         message = f"os is {shown(text)}; it must be one of {', '.join(SYSTEMS)}"
         raise RequestError("unknown-system", "os", message, SYSTEMS)
     return name
+
+
+def weight_format(text: str, known: Engine) -> str:
+    """A format of weights that an engine loads."""
+    allowed = tuple(one.id for one in known.weight_formats)
+    if text.lower() not in allowed:
+        offered = f"one of {', '.join(allowed)}" if allowed else f"left out: {known.name} loads the GGUF file as it is"
+        message = f"weights is {shown(text)}; it must be {offered}"
+        raise RequestError("unknown-weight-format", "weights", message, allowed or None)
+    return text.lower()
+
+
+def option(text: str, known: Option) -> Value:
+    """The value of an option that an engine has.
+
+    Raises:
+        RequestError: it is not one that the option takes.
+    """
+    try:
+        return known.checked(_option_value(text, known))
+    except FathomError as error:
+        raise as_bad_request(error) from None
+
+
+def _option_value(text: str, known: Option) -> Value:
+    if known.kind == "switch":
+        return switch(known.name)(text)
+    if known.kind == "choice":
+        return next((choice for choice in known.choices if choice.lower() == text.lower()), text)
+    plain = text.replace(",", "")
+    if re.fullmatch(r"-?\d{1,18}", plain, re.ASCII):
+        return int(plain)
+    return float(plain) if re.fullmatch(r"-?\d{1,18}\.\d{1,18}", plain, re.ASCII) else text
 
 
 SHARE: Final = "a number for each device, such as 3,1"

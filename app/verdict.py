@@ -11,7 +11,7 @@ from estimator.lines import KINDS, SAFE_MARGIN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from estimator import Estimate, Model, Share
+    from estimator import Model, Share
 
 NOUNS: Final = {
     "weights": "The weights decide: they take",
@@ -36,22 +36,35 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What devices hold at a context of so many tokens."""
+
+    n_ctx: int
+    devices: Sequence[Share]
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What the verdict is about: the deepest context that loads and the one that leaves llama.cpp's margin, in tokens.
 
-    ``now`` is the estimate at the context that was asked for, ``least`` at the least one, ``most`` at the deepest.
+    ``now`` is the context that was asked for, ``least`` the least one, ``most`` the deepest. ``n_each`` slots, or
+    requests, have a context of their own; ``is_sum`` says that contexts are those of all of them together.
     """
 
     deepest: int
     safe: int
-    now: Estimate
-    least: Estimate
-    most: Estimate
+    now: Place
+    least: Place
+    most: Place
+    n_each: int = 1
+    is_sum: bool = True
+    each: str = "slots"
 
 
 def verdict(model: Model, names: list[str], limits: Limits) -> Verdict:
     """The answer for some devices by their names."""
-    full = model.context_length * limits.now.context.n_stream
+    full = model.context_length * (limits.n_each if limits.is_sum else 1)
     state: Literal["fits", "partly", "over"]
     state = "over" if not limits.deepest else "fits" if limits.now.fits else "partly"
     return Verdict(_headline(model, names, limits, full), _detail(limits, full), _decides(names, limits, full), state)
@@ -60,14 +73,14 @@ def verdict(model: Model, names: list[str], limits: Limits) -> Verdict:
 def _headline(model: Model, names: list[str], limits: Limits, full: int) -> str:
     where = text.joined(names)
     where = text.with_article(where) if where[0].isalpha() else where
-    slots = limits.now.context.n_stream
     if limits.deepest == 0:
         return f"Does not fit {where}"
+    several = limits.n_each > 1
+    each = f" in each of {limits.n_each} {limits.each}" if several else ""
     if limits.deepest >= full:
-        each = f" in each of {slots} slots" if slots > 1 else ""
         return f"Fits {where} up to its full {text.tokens(model.context_length)} tokens{each}"
-    over = f" over {slots} slots" if slots > 1 else ""
-    return f"Fits {where} up to {text.tokens(limits.deepest)} tokens{over}"
+    over = f" over {limits.n_each} {limits.each}" if several else ""
+    return f"Fits {where} up to {text.tokens(limits.deepest)} tokens{over if limits.is_sum else each}"
 
 
 def _detail(limits: Limits, full: int) -> str:
@@ -75,7 +88,7 @@ def _detail(limits: Limits, full: int) -> str:
     now = limits.now if limits.deepest else limits.least
     share = now.devices[_fullest(now.devices)]
     at = "At" if limits.deepest else "Even at"
-    asked = f"{at} {text.tokens(now.context.n_ctx)} tokens it takes {text.size(share.total)}"
+    asked = f"{at} {text.tokens(now.n_ctx)} tokens it takes {text.size(share.total)}"
     if len(now.devices) > 1:
         asked += f" on {share.name}"
     if share.capacity is None:

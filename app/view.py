@@ -1,18 +1,21 @@
-"""What the page shows, as one value: everything that the template reads is declared here."""
+"""The page's answer for programs of llama.cpp, and where to find those of other engines."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from app import figures, text
-from app.advice import Advice, advice
+from app.advice import advice
+from app.engine_view import by_engine
 from app.errors import as_bad_request
-from app.ladder import Rung, ladder
+from app.ladder import ladder
 from app.outcome import Outcome, at, bound, outcome
 from app.query import Query, checked
-from estimator import Estimate, Point, curve, estimate, max_context
+from app.recipes import recipes
+from app.result import Alternative, RepoRow, Result, Row
+from estimator import Point, curve, estimate, max_context
 from estimator.accuracy import PLACEMENTS, band, placement
 from estimator.companions import ALONE
 from estimator.errors import FathomError, SettingsError
@@ -21,121 +24,17 @@ from estimator.memory.context import resolve
 from estimator.sources.ollama import is_library_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from app.hub import Source
     from app.query import Asked
-    from app.verdict import Verdict
-    from estimator import Bound, Device, Line, Model, Settings
-    from estimator.cautions import Caution
+    from estimator import Model, Settings
 
 COMPARED_TYPES: Final = ("f16", "q8_0", "q4_0")
 """K/V types that every page compares with the chosen pair."""
 
 LADDER: Final = tuple(2**power for power in range(11, 24))
 """Contexts of the table, in tokens: 2K, 4K, ... 8M."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table of contexts."""
-
-    n_ctx: int
-    estimate: Estimate
-    note: str
-    bound: Bound | None
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """A pair of K and V types, and how far it gets; ``cache`` and ``total`` are bytes at the context asked for."""
-
-    kv: tuple[str, str]
-    query: str
-    chosen: bool
-    max_context: int
-    cache: int
-    total: int
-
-    @property
-    def name(self) -> str:
-        return " : ".join(dict.fromkeys(self.kv))
-
-
-@dataclass(frozen=True, slots=True)
-class RepoRow:
-    """A model of the repository; ``size`` is bytes of its ``parts`` files, ``query`` leads to it."""
-
-    label: str
-    path: str
-    size: int
-    parts: int
-    query: str
-    chosen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The answer to a query that can be answered."""
-
-    model: Model
-    outcome: Outcome
-    device_names: list[str]
-    rows: list[Row]
-    alternatives: list[Alternative]
-    ladder: list[Rung]
-    advice: list[Advice]
-    figure: dict[str, Any]
-    types_figure: dict[str, Any] | None
-    accuracy: str
-    cautions: tuple[Caution, ...] = ()
-    source: Source | None = None
-    quantization: str = ""
-    files: tuple[RepoRow, ...] = ()
-
-    @property
-    def settings(self) -> Settings:
-        return self.outcome.asked.settings
-
-    @property
-    def devices(self) -> tuple[Device, ...]:
-        return self.outcome.asked.devices
-
-    @property
-    def estimate(self) -> Estimate:
-        return self.outcome.estimate
-
-    @property
-    def max_context(self) -> int:
-        return self.outcome.max_context
-
-    @property
-    def verdict(self) -> Verdict:
-        return self.outcome.verdict
-
-    @property
-    def bound(self) -> str:
-        """At most how fast one sequence is decoded when its context is full; empty where that is not known."""
-        bound = self.outcome.bound
-        return f"{text.rate(bound.tokens_per_second)} at {text.tokens(bound.n_past)} tokens" if bound else ""
-
-    @property
-    def lines(self) -> Sequence[Line]:
-        return self.estimate.lines
-
-    @property
-    def has_cache(self) -> bool:
-        """Whether any layer keeps keys and values: encoders and pure state spaces do not."""
-        return any(line.kind == "kv_cache" for line in self.lines)
-
-    @property
-    def has_state(self) -> bool:
-        """Whether any layer keeps recurrent state."""
-        return any(line.kind == "recurrent_state" for line in self.lines)
-
-    @property
-    def warnings(self) -> Sequence[Caution]:
-        return [*self.estimate.warnings, *self.cautions]
 
 
 def answer(query: Query) -> Result:
@@ -145,7 +44,8 @@ def answer(query: Query) -> Result:
         RequestError: the state cannot be: with the query's own name of the field.
     """
     loaded = query.load()
-    result = replace(_answer(query, loaded.model, loaded.full), cautions=loaded.warnings)
+    made = _answer(query, loaded.model, loaded.full) if query.program else by_engine(query, loaded.model)
+    result = replace(made, cautions=loaded.warnings)
     source = loaded.source
     if source is None:
         is_served = is_library_name(query.model) and not query.facts
@@ -200,6 +100,7 @@ def _answer(query: Query, model: Model, full: Model | None) -> Result:
         figure=figure,
         types_figure=types_figure,
         accuracy=_accuracy(asked),
+        recipes=recipes(query, model),
     )
 
 

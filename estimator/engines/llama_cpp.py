@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from estimator.companions import Companions
     from estimator.devices import Device
     from estimator.engines.base import Run
+    from estimator.engines.options import Value
     from estimator.engines.recipe import Recipe, Source
     from estimator.estimate import Estimate
     from estimator.model import Model
@@ -144,6 +145,14 @@ OPTIONS: Final = (
         summary="the first layers",
     ),
     Option(
+        name="tensor_split",
+        label="Share of each device",
+        kind="shares",
+        default=None,
+        flag="-ts",
+        summary="by free memory unless it is said",
+    ),
+    Option(
         name="offload_kqv",
         label="Cache on devices",
         kind="switch",
@@ -219,6 +228,7 @@ class LlamaCpp(Engine):
             flash_attn=job.flash_attn is not False,
             swa_full=job.options.get("swa_full") is True,
             n_gpu_layers=job.whole("n_gpu_layers"),
+            tensor_split=_shares(job.options.get("tensor_split")),
             offload_kqv=job.is_on("offload_kqv"),
             cpu_tensors=kept_on_cpu(job.whole("n_cpu_moe"), job.whole("n_cpu_ffn")),
             **given,
@@ -245,6 +255,10 @@ class LlamaCpp(Engine):
 
     def recipes(self, job: Job, source: Source) -> tuple[Recipe, ...]:
         return (recipe(self.program, job, self.settings(job), source),)
+
+
+def _shares(text: Value | None) -> tuple[float, ...] | None:
+    return tuple(map(float, str(text).split(","))) if text else None
 
 
 def of_estimate(job: Job, settings: Settings) -> Result:

@@ -21,7 +21,7 @@ def recipe(program: Program, job: Job, settings: Settings, source: Source) -> Re
 
 def _command(program: Program, job: Job, settings: Settings, source: Source) -> Recipe:
     """A server or a chat (options of common/arg.cpp)."""
-    model = ["-hf", source.repo] if source.repo and not source.file else ["-m", source.gguf]
+    model = ["-hf", source.repo, "-hff", source.file] if source.repo and source.file else ["-m", source.gguf]
     words: list[object] = [program.id, *model, "-c", settings.n_ctx]
     if settings.n_parallel != program.n_parallel:
         words += ["-np", settings.n_parallel]
@@ -42,6 +42,8 @@ def _bench(job: Job, settings: Settings, source: Source) -> Recipe:
     words += ["-b", settings.n_batch, "-ub", settings.n_ubatch]
     if not settings.offload_kqv:
         words += ["-nkvo", 1]
+    if split := job.options.get("tensor_split"):
+        words += ["-ts", str(split).replace(",", "/")]  # commas part the values of a series of runs
     if settings.cpu_tensors is not None:
         words += ["-ot", f"{settings.cpu_tensors}=CPU"]
     return Recipe("command", "llama-bench", command(*words))
@@ -60,4 +62,10 @@ def _placement(job: Job, settings: Settings) -> list[object]:
         words.append("-nkvo")
     if settings.swa_full:
         words.append("--swa-full")
+    if split := job.options.get("tensor_split"):
+        words += ["-ts", split]
+    if job.companions.draft:
+        words += ["-md", "draft.gguf"]
+    if job.companions.projector:
+        words += ["--mmproj", "mmproj.gguf"]
     return words

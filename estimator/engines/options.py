@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from estimator.errors import SettingsError
 
 Value = int | float | str | bool
+
+_SHARES: Final = re.compile(r"\d{1,6}(\.\d{1,6})?(,\d{1,6}(\.\d{1,6})?){0,15}", re.ASCII)
 
 MAX_SHOWN: Final = 40
 """Characters of a value that a refusal repeats."""
@@ -20,7 +23,8 @@ class Option:
     Args:
         name: what queries and refusals call it.
         label: for people.
-        kind: ``whole`` and ``number`` have bounds, ``choice`` has ``choices``, ``switch`` is on or off.
+        kind: ``whole`` and ``number`` have bounds, ``choice`` has ``choices``, ``switch`` is on or off, ``shares`` are
+            numbers of each device with commas between.
         default: None = the engine decides by a rule that ``summary`` tells.
         flag: as the engine's command line, environment or function calls it.
         low: the least number.
@@ -31,7 +35,7 @@ class Option:
 
     name: str
     label: str
-    kind: Literal["whole", "number", "switch", "choice"]
+    kind: Literal["whole", "number", "switch", "choice", "shares"]
     default: Value | None
     flag: str
     low: float = 0
@@ -46,6 +50,8 @@ class Option:
             return self.choices
         if self.kind == "switch":
             return "true or false"
+        if self.kind == "shares":
+            return "a number for each device, such as 3,1"
         return f"a {'whole ' if self.kind == 'whole' else ''}number from {self.low:,} to {self.high:,}"
 
     def checked(self, value: Value) -> Value:
@@ -63,6 +69,8 @@ class Option:
     def _is_allowed(self, value: Value) -> bool:
         if self.kind == "choice":
             return value in self.choices
+        if self.kind == "shares":
+            return isinstance(value, str) and _SHARES.fullmatch(value) is not None
         if self.kind == "switch" or isinstance(value, (bool, str)):
             return self.kind == "switch" and isinstance(value, bool)
         return (self.kind == "number" or isinstance(value, int)) and self.low <= value <= self.high

@@ -107,7 +107,7 @@ class Point:
     """The result at one context."""
 
     n_ctx: int
-    result: Result
+    estimate: Result
 
 
 class Support(NamedTuple):

@@ -7,7 +7,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from app.query import Query, checked, parse
+from app.parsing import parse
+from app.query import Query, checked
 from app.view import answer
 from estimator import estimate, max_context
 

@@ -76,7 +76,7 @@ def test_the_shape(client: FlaskClient, state: dict[str, Any]) -> None:
     answer = body(client.get(URL, query_string=state))
     assert set(answer) == {
         *("model", "settings", "devices", "host", "fits", "safe", "max_context", "safe_context", "verdict", "sharing"),
-        *("bound", "lines", "warnings", "accuracy", "links"),
+        *("bound", "budget", "recipes", "lines", "warnings", "accuracy", "links"),
     }
     for share in answer["devices"]:
         assert {name: type(value) for name, value in share.items()} == SHARE

@@ -21,7 +21,7 @@ HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&lt;{{7*7}}"
 TYPED = {
     "model": "qwen3-8b",
     "quant": "Q6_K",
-    "device": "m1-16gb",
+    "device": "M1 16 GB",
     "ctx": "12k",
     "k": "q8_0",
     "v": "q4_0",
@@ -41,6 +41,8 @@ TYPED = {
     "kvo": "off",
     "ncmoe": "all",
     "ncffn": "3",
+    "swa_full": "on",
+    "n_batch": "1024",
     "draft": "qwen3-0.6b:Q8_0",
     "mmproj": "1.5G",
 }
@@ -58,9 +60,8 @@ def refused(client: FlaskClient, given: dict[str, str] | list[tuple[str, str]]) 
 
 def kept(page: Element) -> dict[str, str]:
     """What the form would send, but for the lists that add a device and browse for a model."""
-    filled = html.filled(page)
+    filled = [(name, value) for name, value in html.filled(page) if name not in ("bundled", "pick", "was")]
     filled.remove(("device", ""))
-    filled.remove(("bundled", ""))
     assert len(filled) == len(dict(filled))
     return dict(filled)
 
@@ -74,10 +75,10 @@ def kept(page: Element) -> dict[str, str]:
         ("ctx", "many", "a whole number such as 4096 or 4k, or auto"),
         ("k", "q9", "f16"),
         ("v", "q9", "f16"),
-        ("engine", "vllm", "llama-server"),
+        ("engine", "tgi", "llama-server"),
         ("fa", "perhaps", "on or off"),
         ("np", "0", "from 1 to 256"),
-        ("ub", "-1", "a whole number such as 4096 or 4k"),
+        ("ub", "-2", "a whole number such as 4096 or 4k, or auto"),
         ("ngl", "most", "a whole number such as 4096 or 4k, or all"),
         ("ncmoe", "some", "a whole number such as 4096 or 4k, or all"),
         ("ncmoe", "513", "from 0 to 512, or all"),
@@ -130,7 +131,12 @@ def test_an_unknown_value_stays_selected_as_such(client: FlaskClient) -> None:
 
 def test_all_devices_stay(client: FlaskClient) -> None:
     page = refused(client, [("device", "rtx-4090"), ("device", "nope"), ("device", "rtx-3090")])
-    assert [value for name, value in html.filled(page) if name == "device"] == ["rtx-4090", "nope", "rtx-3090", ""]
+    assert [value for name, value in html.filled(page) if name == "device"] == [
+        "RTX 4090 24 GB",
+        "nope",
+        "RTX 3090 24 GB",
+        "",
+    ]
 
 
 def test_a_refused_form_sent_again_is_the_same_form(client: FlaskClient) -> None:

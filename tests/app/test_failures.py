@@ -53,7 +53,7 @@ REFUSED = [
     ({"quant": "Q4"}, "unknown-quantization", "quant"),
     ({"kv": "q8_0:q2_k"}, "unknown-cache-type", "kv"),
     ({"kv": "q4_0", "fa": "off"}, "quantized-v-needs-flash-attention", "kv"),
-    ({"engine": "vllm"}, "unknown-engine", "engine"),
+    ({"engine": "tgi"}, "unknown-engine", "engine"),
     ({"device": "rtx-9999"}, "unknown-device", "device"),
     ({"device": ["rtx-4090"] * 17}, "device-count", "device"),
     ({"wired": "4096"}, "not-metal", "wired"),
@@ -195,7 +195,7 @@ def test_a_fault_of_ours_says_nothing_of_the_inside(
     def broken(*_: object) -> None:
         raise RuntimeError("secret of the house")
 
-    monkeypatch.setattr("app.api.checked", broken)
+    monkeypatch.setattr("app.api.outcome_of", broken)
     monkeypatch.setattr("app.pages.answer", broken)
     reply = create_app().test_client().get(path)
     assert (reply.status_code, reply.mimetype) == (500, kind)

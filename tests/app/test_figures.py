@@ -62,7 +62,7 @@ def test_the_stack_adds_up_to_the_total(query: Query) -> None:
     whole = trace(result.figure, "total")
     assert [sum(parts) for parts in zip(*(trace["y"] for trace in stack), strict=True)] == pytest.approx(whole["y"])
     for n_ctx, total in list(zip(whole["x"], whole["y"], strict=True))[:: max(len(whole["x"]) // 4, 1)]:
-        (share,) = estimate(result.model, replace(result.settings, n_ctx=n_ctx), result.devices).devices
+        (share,) = estimate(result.model, replace(query.settings(), n_ctx=n_ctx), result.devices).devices
         assert total * GIB == share.total
 
 
@@ -79,7 +79,7 @@ def test_the_axes_hold_everything(query: Query) -> None:
         assert len(figure["layout"]["xaxis"]["ticktext"]) == len(ticks)
         assert right >= result.model.context_length
         (asked,) = figure["layout"]["shapes"]
-        assert asked["x0"] == asked["x1"] == result.estimate.context.n_ctx
+        assert asked["x0"] == asked["x1"] == result.n_ctx
 
 
 def test_the_limit_and_where_it_is_crossed() -> None:
@@ -117,14 +117,14 @@ def test_several_devices_have_a_line_and_a_limit_each() -> None:
         line, limit = traces(result.figure, f"device-{index}")
         assert used.capacity is not None
         assert limit["y"] == [used.capacity / GIB] * 2
-        at = line["x"].index(result.estimate.context.n_ctx)
+        at = line["x"].index(result.n_ctx)
         assert line["y"][at] == share.total / GIB
     markers = traces(result.figure, "crossing")
     last = result.figure["layout"]["xaxis"]["range"][1]
     depths = [part.max_context for part in result.outcome.parts]
     assert [marker["x"] for marker in markers] == [[depth] for depth in depths if depth < last]
     assert markers
-    assert min(depths) == max_context(result.model, result.settings, result.devices)
+    assert min(depths) == max_context(result.model, SEVERAL.settings(), result.devices)
     names = [one["name"] for one in result.figure["data"]]
     assert [name for name in names if name[:1].isdigit()] == [
         "1: RTX 4090 24 GB",
@@ -150,7 +150,7 @@ def test_one_line_for_each_cache_type() -> None:
 def test_a_limit_at_the_very_end_is_not_marked() -> None:
     """The chart may end before the memory does: its last point is then no crossing."""
     result = answer(PARTLY)
-    points = curve(result.model, result.settings, result.devices, 8192)
+    points = curve(result.model, PARTLY.settings(), result.devices, 8192)
     capacity = result.devices[0].capacity
     assert traces(figures.stacked(points, capacity, points[-1].n_ctx, 8192), "crossing") == []
     assert len(traces(figures.stacked(points, capacity, points[0].n_ctx, 8192), "crossing")) == 1

@@ -11,7 +11,9 @@ import pytest
 
 from app.errors import RequestError
 from app.openapi import PARAMETERS, document
-from app.query import Query, parse
+from app.parsing import parse
+from app.query import Query, own_options
+from estimator.engines.registry import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,8 +130,9 @@ def test_every_route_is_described_and_nothing_else(app: Flask, described: dict[s
 
 
 def test_the_parameters_are_the_fields_of_a_query(described: dict[str, Any]) -> None:
-    names = [field.name for field in fields(Query)]
+    names = [field.name for field in fields(Query) if field.name != "options"]
     assert list(PARAMETERS) == names
+    names += dict.fromkeys(option.name for engine in ENGINES for option in own_options(engine))
     operations = described["paths"]["/api/v1/estimate"]
     assert [parameter["name"] for parameter in operations["get"]["parameters"]] == names
     for content in operations["post"]["requestBody"]["content"].values():

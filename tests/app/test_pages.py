@@ -14,10 +14,14 @@ from flask import template_rendered
 
 from app import text
 from app.devices import SIZES, device_text
-from app.pages import Form, Page
-from app.query import Query, parse
+from app.form import Form
+from app.pages import Page
+from app.parsing import parse
+from app.query import Query, own_options
+from app.values import shown_type, texts
 from app.view import answer
 from estimator.accuracy import PLACEMENTS, bands, total
+from estimator.engines.registry import ENGINES
 from estimator.sources.facts import facts_text
 from estimator.sources.gguf import read_header
 from tests.app import html
@@ -52,11 +56,24 @@ SHARED = Query(
     taken=(300,),
     gtt=40960,
     ram=205,
+    options=(("swa_full", True), ("n_batch", 1024)),
+)
+IN_VLLM = Query(
+    model="qwen3-8b",
+    device=("rtx-4090",),
+    ctx=16384,
+    engine="vllm",
+    kv=("fp8", "fp8"),
+    weights="bf16",
+    np=4,
+    options=(("gpu_memory_utilization", 0.9), ("enforce_eager", True)),
 )
 LINKED = Query(facts=FACTS, ctx=4096, device=("m1-16gb",), draft="qwen3-0.6b:Q8_0", mmproj=2**20)
 WITH_STATE = Query(model="qwen3.5-9b", device=("rtx-3090",))
 STATES = [Query(), ELSEWHERE, PARTLY, ON_MACS, SHARED, LINKED, WITH_STATE]
 IDS = ["default", "elsewhere", "partly on the host", "on Macs", "shared", "of a link", "with state"]
+EVERY = [*STATES, IN_VLLM]
+EVERY_ID = [*IDS, "in vLLM"]
 
 
 def opened(client: FlaskClient, query: Query) -> Element:
@@ -115,7 +132,7 @@ def test_the_tables_have_the_numbers_of_the_estimate(client: FlaskClient, query:
     assert len(lines) == len(result.lines) + len(result.devices)
 
 
-@pytest.mark.parametrize("query", STATES, ids=IDS)
+@pytest.mark.parametrize("query", EVERY, ids=EVERY_ID)
 def test_the_chart_and_its_table_say_the_same(client: FlaskClient, query: Query) -> None:
     page, result = opened(client, query), answer(query)
     assert json.loads(page.one("script", id="figure").text) == result.figure
@@ -136,13 +153,14 @@ def test_the_chart_and_its_table_say_the_same(client: FlaskClient, query: Query)
         assert shown.get("State", "0") == text.size(state)
 
 
-@pytest.mark.parametrize("query", STATES, ids=IDS)
+@pytest.mark.parametrize("query", EVERY, ids=EVERY_ID)
 def test_the_links_are_canonical(client: FlaskClient, query: Query) -> None:
     links = client.get(f"/api/v1/estimate?{query.canonical()}").get_json()["links"]
     page = opened(client, query)
     assert page.one("link", rel="canonical").attributes["href"] == links["page"]
     assert page.one("div", id="answer").attributes["data-canonical"] == links["page"]
-    link, curl = (button.attributes["data-copy"] for button in page.all("button") if "data-copy" in button.attributes)
+    share = page.one("p", class_="share")
+    link, curl = (button.attributes["data-copy"] for button in share.all("button"))
     assert link == links["page"]
     assert shlex.split(curl) == ["curl", links["self"]]
     assert [one.attributes["href"] for one in page.all("a") if one.text == "JSON"] == [links["self"]]
@@ -162,21 +180,25 @@ def test_the_form_sends_back_its_state(client: FlaskClient, query: Query) -> Non
     assert html.filled(again) == html.filled(page)
 
 
-@pytest.mark.parametrize("query", STATES[1:], ids=IDS[1:])
+@pytest.mark.parametrize("query", EVERY[1:], ids=EVERY_ID[1:])
 def test_the_form_shows_its_state(client: FlaskClient, query: Query) -> None:
     filled = html.filled(opened(client, query))
     shown = dict(filled)
     assert [value for name, value in filled if name == "device"] == [*map(device_text, query.device), ""]
     assert shown["engine"] == query.engine
-    assert (shown["draft"], shown["mmproj"]) == (query.draft, str(query.mmproj or ""))
+    assert (shown.get("draft", ""), shown.get("mmproj", "")) == (query.draft, str(query.mmproj or ""))
     if query.facts:
         assert (shown["facts"], shown.get("model"), shown.get("quant")) == (query.facts, None, None)
     else:
         assert (shown["model"], shown["quant"]) == (query.model, query.quant)
-    assert (shown["k"], shown["v"]) == query.kv
+    assert (shown["k"], shown["v"]) == tuple(shown_type(name, query.known_engine) for name in query.kv)
     assert shown["ctx"] == (str(query.ctx) if query.ctx else "auto")
     assert shown["np"] == (str(query.np) if query.np > 0 else "auto")
-    assert (shown["ub"], shown["wired"], shown["fa"]) == (str(query.ub), str(query.wired), "on" if query.fa else "off")
+    assert shown["ub"] == (str(query.ub) if query.ub > 0 else "auto")
+    assert (shown["wired"], shown.get("fa", "on")) == (str(query.wired), "on" if query.fa else "off")
+    assert {name: shown[name] for name, _ in query.options} == {
+        name: texts(name, value)[0] for name, value in query.options
+    }
 
 
 @pytest.mark.parametrize(
@@ -210,7 +232,9 @@ def test_the_form_offers_everything_there_is(client: FlaskClient) -> None:
         listed = {option.attributes["value"] for option in page.one("datalist", id=path).all("option")}
         assert listed == offered
     types = [one["id"] for one in client.get("/api/v1/cache-types").get_json()["cache_types"]]
-    assert [option.text for option in page.one("select", id="k").all("option")] == types
+    assert sorted(option.text for option in page.one("select", id="k").all("option")) == sorted(types)
+    engines = [one["id"] for one in client.get("/api/v1/engines").get_json()["engines"]]
+    assert [option.attributes["value"] for option in page.one("select", id="engine").all("option")] == engines
 
 
 def test_what_is_compared_is_a_link_to_itself(client: FlaskClient) -> None:
@@ -267,14 +291,15 @@ def test_the_template_gets_what_is_declared_and_no_more(app: Flask, client: Flas
     assert set(page) == {field.name for field in fields(Page)}
     assert isinstance(page["form"], Form)
     assert (page["result"] is None) is (page["error"] is not None)
-    assert page["form"].typed.keys() == {field.name for field in fields(Query)}
+    options = {option.name for option in own_options(ENGINES[0])}
+    assert page["form"].typed.keys() == {field.name for field in fields(Query)} - {"options"} | options
 
 
 def test_the_states_differ_from_the_defaults_in_all_that_the_form_has() -> None:
     """So that none of the tests above passes because a field was forgotten."""
     changed = {
         field.name
-        for query in (ELSEWHERE, PARTLY, ON_MACS, SHARED, LINKED)
+        for query in (ELSEWHERE, PARTLY, ON_MACS, SHARED, IN_VLLM, LINKED)
         for field in fields(Query)
         if getattr(query, field.name) != field.default
     }

@@ -6,7 +6,7 @@ import base64
 import zlib
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 from app.beside import MAX_PROJECTOR, SIZE
 from app.errors import FIELD_OF, RequestError
 from app.hub import MAX_NAME
-from app.query import MAX_TEXT, Query, checked, parse
-from app.values import MAX_BANDWIDTH, SHARE, TAKEN
+from app.parsing import MAX_TEXT, UBATCH, parse, takes
+from app.query import OWN_FIELDS, Query, checked, own_options
+from app.values import MAX_BANDWIDTH, SHARE, TAKEN, cache_type
 from estimator import Settings, device, devices
-from estimator.engines.llama_cpp import PROGRAMS
+from estimator.engines.base import Run
+from estimator.engines.registry import ENGINES
+from estimator.engines.vllm import Vllm
 from estimator.estimate import MAX_DEVICES
 from estimator.ggml import CACHE_TYPES
 from estimator.sources.facts import MAX_TEXT as MAX_FACTS
@@ -30,8 +33,18 @@ from estimator.sources.ollama import is_library_name
 from estimator.sources.quantize import FILE_TYPES
 from estimator.usage import SYSTEMS
 
+if TYPE_CHECKING:
+    from estimator.engines.options import Option, Value
+
 FACTS = facts_text(read_header(Path(__file__).parents[1] / "data" / "gguf" / "llama-dense.gguf"))
-NAMES = tuple(field.name for field in fields(Query))
+NAMES = (
+    *(field.name for field in fields(Query) if field.name != "options"),
+    *(option.name for option in own_options(ENGINES[0])),
+)
+TYPES = tuple(one.id for one in ENGINES[0].cache_types)
+"""The K/V types of llama-server, as it offers them."""
+VLLM_TYPES = tuple(one.id for one in Vllm.cache_types)
+VLLM_FORMATS = tuple(one.id for one in Vllm.weight_formats)
 
 numbers = st.integers(0, 10**10 - 1)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=MAX_TEXT // 4).map(lambda name: name.strip().lower())
@@ -54,7 +67,7 @@ states = st.builds(
     ctx=numbers,
     kv=st.tuples(st.sampled_from(CACHE_TYPES), st.sampled_from(CACHE_TYPES)),
     fa=st.booleans(),
-    ub=numbers,
+    ub=st.just(-1) | numbers.filter(lambda n: n != UBATCH),
     np=st.just(-1) | numbers,
     ngl=st.just(-1) | numbers,
     ncmoe=st.integers(-1, MAX_LAYERS),
@@ -75,11 +88,37 @@ states = st.builds(
     wired=numbers,
     gtt=numbers,
     ram=st.integers(0, MAX_BANDWIDTH),
-    engine=st.sampled_from([program.id for program in PROGRAMS]),
     draft=st.sampled_from(["", "qwen3-0.6b", "qwen3-0.6b:Q8_0"]),
     mmproj=st.integers(0, MAX_PROJECTOR),
 )
-queries = st.builds(lambda query, model: replace(query, **model), states, models)
+
+
+@st.composite
+def run_by(draw: st.DrawFn, query: Query) -> Query:
+    """The state with an engine, and what that has: cache types, formats of weights, options of its own."""
+    runs = draw(st.sampled_from(ENGINES))
+    state: dict[str, Any] = {field.name: field.default for field in fields(Query) if not takes(runs, field.name)}
+    types = st.sampled_from(runs.cache_types).map(lambda one: cache_type(one.id, runs))
+    given = {option: draw(st.just(option.default) | a_value_of(option)) for option in own_options(runs)}
+    state["engine"] = runs.id
+    state["kv"] = draw(types), draw(types)
+    state["weights"] = draw(st.sampled_from(["", *(one.id for one in runs.weight_formats)]))
+    state["options"] = tuple((option.name, value) for option, value in given.items() if value != option.default)
+    return replace(query, **state)
+
+
+def a_value_of(option: Option) -> st.SearchStrategy[Value]:
+    """A value that an option takes."""
+    if option.kind == "switch":
+        return st.booleans()
+    if option.kind == "choice":
+        return st.sampled_from(option.choices)
+    if option.kind == "whole":
+        return st.integers(int(option.low), int(option.high))
+    return st.integers(1, 99).map(lambda part: round(option.low + (option.high - option.low) * part / 100, 4))
+
+
+queries = st.builds(lambda query, model: replace(query, **model), states.flatmap(run_by), models)
 
 
 def read(text: str) -> Query:
@@ -122,6 +161,18 @@ def refusal(text: str) -> RequestError:
         ("fa=On", {"fa": True}),
         ("fa=1", {"fa": True}),
         ("ub=64", {"ub": 64}),
+        ("ub=512", {}),
+        ("ub=auto", {}),
+        ("engine=vllm&ub=512", {"engine": "vllm", "ub": 512}),
+        ("engine=vllm&kv=float16", {"engine": "vllm"}),
+        ("engine=vllm&kv=fp8_e4m3", {"engine": "vllm", "kv": ("fp8", "fp8")}),
+        ("engine=vllm&weights=AWQ", {"engine": "vllm", "weights": "awq"}),
+        (
+            "engine=vllm&gpu_memory_utilization=0.85&block_size=16",
+            {"engine": "vllm", "options": (("gpu_memory_utilization", 0.85),)},
+        ),
+        ("engine=vllm&enforce_eager=on", {"engine": "vllm", "options": (("enforce_eager", True),)}),
+        ("swa_full=on&n_batch=4,096", {"options": (("swa_full", True), ("n_batch", 4096))}),
         ("np=1", {"np": 1}),
         ("np=auto", {"np": -1}),
         ("ngl=99", {"ngl": 99}),
@@ -192,12 +243,12 @@ def test_empty_values_do_not_count_as_a_repetition() -> None:
         ("ctx=k", "not-a-number", "ctx", "'k'", "a whole number such as 4096 or 4k, or auto"),
         ("ctx=,", "not-a-number", "ctx", "','", "a whole number such as 4096 or 4k, or auto"),
         (f"ctx={2**70}", "not-a-number", "ctx", f"'{2**70}'", "a whole number such as 4096 or 4k, or auto"),
-        ("kv=q9_0", "unknown-cache-type", "kv", "'q9_0'", CACHE_TYPES),
-        ("kv=q8_0:", "unknown-cache-type", "kv", "'q8_0:'", CACHE_TYPES),
-        ("kv=f16:f16:f16", "unknown-cache-type", "kv", "'f16:f16:f16'", CACHE_TYPES),
-        ("kv=q4_k", "unknown-cache-type", "kv", "'q4_k'", CACHE_TYPES),
+        ("kv=q9_0", "unknown-cache-type", "kv", "'q9_0'", TYPES),
+        ("kv=q8_0:", "unknown-cache-type", "kv", "'q8_0:'", TYPES),
+        ("kv=f16:f16:f16", "unknown-cache-type", "kv", "'f16:f16:f16'", TYPES),
+        ("kv=q4_k", "unknown-cache-type", "kv", "'q4_k'", TYPES),
         ("fa=maybe", "not-a-switch", "fa", "'maybe'", ("on", "off")),
-        ("ub=x", "not-a-number", "ub", "'x'", "a whole number such as 4096 or 4k"),
+        ("ub=x", "not-a-number", "ub", "'x'", "a whole number such as 4096 or 4k, or auto"),
         ("np=all", "not-a-number", "np", "'all'", "a whole number such as 4096 or 4k, or auto"),
         ("ngl=auto", "not-a-number", "ngl", "'auto'", "a whole number such as 4096 or 4k, or all"),
         ("ncmoe=none", "not-a-number", "ncmoe", "'none'", "a whole number such as 4096 or 4k, or all"),
@@ -231,7 +282,22 @@ def test_empty_values_do_not_count_as_a_repetition() -> None:
         ("mmproj=-1M", "not-a-size", "mmproj", "'-1M'", SIZE),
         ("mmproj=big", "not-a-size", "mmproj", "'big'", SIZE),
         ("mmproj=1025G", "out-of-range", "mmproj", "1,100,585,369,600", "at most 1,099,511,627,776 bytes"),
-        ("engine=ollama", "unknown-engine", "engine", "'ollama'", tuple(program.id for program in PROGRAMS)),
+        ("engine=tgi", "unknown-engine", "engine", "'tgi'", tuple(known.id for known in ENGINES)),
+        ("engine=vllm&kv=q8_0", "unknown-cache-type", "kv", "nearest is fp8", VLLM_TYPES),
+        ("engine=vllm&ngl=20", "not-with-engine", "ngl", "vLLM", "another engine"),
+        ("engine=vllm&fa=off", "not-with-engine", "fa", "vLLM", "another engine"),
+        ("engine=vllm&weights=q4", "unknown-weight-format", "weights", "'q4'", VLLM_FORMATS),
+        ("weights=awq", "unknown-weight-format", "weights", "'awq'", None),
+        ("engine=vllm&enforce_eager=perhaps", "not-a-switch", "enforce_eager", "'perhaps'", ("on", "off")),
+        ("engine=vllm&block_size=17", "out-of-range", "block_size", "'17'", ("16", "32", "64", "128")),
+        (
+            "engine=vllm&gpu_memory_utilization=2",
+            "out-of-range",
+            "gpu_memory_utilization",
+            "2",
+            "a number from 0.05 to 1",
+        ),
+        ("gpu_memory_utilization=0.9", "unknown-parameter", "gpu_memory_utilization", "llama-server", NAMES),
     ],
 )
 def test_what_cannot_be_read(text: str, code: str, field: str, value: str, allowed: str | tuple[str, ...]) -> None:
@@ -287,8 +353,8 @@ def test_an_unknown_name_that_is_near_nothing(field: str) -> None:
 
 
 def test_every_setting_of_the_core_has_a_name_in_the_query() -> None:
-    settings_names = {field.name for field in fields(Settings)}
-    assert set(FIELD_OF) <= settings_names
+    known = {field.name for field in fields(Settings)} | {field.name for field in fields(Run)} | set(OWN_FIELDS)
+    assert set(FIELD_OF) <= known
     assert set(FIELD_OF.values()) <= set(NAMES)
 
 
@@ -399,7 +465,7 @@ def test_the_canonical_order_does_not_follow_the_order_given(query: Query, rando
 
 
 @settings(deadline=None, max_examples=80)
-@given(queries, queries, st.sampled_from(NAMES))
+@given(queries, queries, st.sampled_from([field.name for field in fields(Query)]))
 def test_states_that_differ_in_one_field_have_links_of_their_own(one: Query, other: Query, name: str) -> None:
     changed = replace(one, **{name: getattr(other, name)})
     assume(changed != one)

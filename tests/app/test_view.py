@@ -9,7 +9,8 @@ import pytest
 
 from app import outcome, text
 from app.errors import RequestError
-from app.query import Query, checked, parse
+from app.parsing import parse
+from app.query import Query, checked
 from app.view import COMPARED_TYPES, answer
 from estimator import estimate, max_context
 

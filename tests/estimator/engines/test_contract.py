@@ -151,7 +151,7 @@ def test_a_curve_goes_through_estimates(one: Engine) -> None:
         assert places == sorted(set(places))
         assert places[-1] >= min(65_536, model(id).context_length)
         last = one.estimate(model(id), Run(n_ctx=places[-1]), devices)
-        assert [share.total for share in points[-1].result.devices] == [share.total for share in last.devices]
+        assert [share.total for share in points[-1].estimate.devices] == [share.total for share in last.devices]
 
 
 @each

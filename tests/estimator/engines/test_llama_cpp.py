@@ -107,7 +107,7 @@ def test_an_engine_answers_as_the_estimate(one: LlamaCpp, shown: str) -> None:
 
 def test_a_curve_is_llama_cpps() -> None:
     points = SERVER.curve(LLAMA, Run(), CARD, 32_768)
-    assert [(point.n_ctx, point.result.devices) for point in points] == [
+    assert [(point.n_ctx, point.estimate.devices) for point in points] == [
         (point.n_ctx, point.estimate.devices) for point in curve(LLAMA, Settings(), CARD, 32_768)
     ]
 

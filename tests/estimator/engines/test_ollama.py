@@ -151,7 +151,7 @@ def test_the_deepest_context_fits_with_the_batch_that_is_chosen_for_it(gib: int,
 def test_a_curve_has_the_batch_of_each_context() -> None:
     points = OLLAMA.curve(LLAMA, Run(), [card(48)], 131_072)
     for point in points:
-        assert point.result.devices == OLLAMA.estimate(LLAMA, Run(n_ctx=point.n_ctx), [card(48)]).devices
+        assert point.estimate.devices == OLLAMA.estimate(LLAMA, Run(n_ctx=point.n_ctx), [card(48)]).devices
     assert {4096, 32_768} < {point.n_ctx for point in points}
 
 

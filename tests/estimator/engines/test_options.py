@@ -10,12 +10,23 @@ from estimator.errors import SettingsError
 WHOLE = Option(name="seqs", label="", kind="whole", default=None, flag="--seqs", low=1, high=1024)
 NUMBER = Option(name="share", label="", kind="number", default=0.9, flag="--share", low=0.1, high=1)
 SWITCH = Option(name="eager", label="", kind="switch", default=False, flag="--eager")
+SHARES = Option(name="split", label="", kind="shares", default=None, flag="-ts")
 CHOICE = Option(name="block", label="", kind="choice", default="16", flag="--block", choices=("16", "32"))
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [(WHOLE, 1), (WHOLE, 1024), (NUMBER, 0.5), (NUMBER, 1), (SWITCH, True), (SWITCH, False), (CHOICE, "32")],
+    [
+        (WHOLE, 1),
+        (WHOLE, 1024),
+        (NUMBER, 0.5),
+        (NUMBER, 1),
+        (SWITCH, True),
+        (SWITCH, False),
+        (CHOICE, "32"),
+        (SHARES, "3,1"),
+        (SHARES, "0.6"),
+    ],
 )
 def test_what_is_allowed(option: Option, value: Value) -> None:
     assert option.checked(value) == value
@@ -27,6 +38,7 @@ def test_what_is_allowed(option: Option, value: Value) -> None:
         *((WHOLE, value) for value in (0, 1025, 1.5, "1", True)),
         *((NUMBER, value) for value in (0.05, 1.01, "0.5", True, float("nan"), float("inf"))),
         *((SWITCH, value) for value in (0, 1, "on")),
+        *((SHARES, value) for value in ("", "3,", "3;1", "-1", "1e9", 3, ",".join("1" * 17))),
         *((CHOICE, value) for value in ("64", 16, True)),
     ],
 )
