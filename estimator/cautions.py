@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from estimator.ggml import ElementType, block_elements, is_quantized
-from estimator.kernels import SLOW_BEFORE, as_read, kernel, odd_head_size
+from estimator.kernels import CUDA_VECTOR_HEAD_SIZES, SLOW_BEFORE, as_read, cached_head_sizes, kernel, odd_head_size
 from estimator.sources.quantize_rules import BASE
 
 if TYPE_CHECKING:
@@ -108,6 +108,14 @@ def _about_attention(model: Model, context: Context, devices: Sequence[Device]) 
             "kv-pair-without-kernel",
             f"CUDA and ROCm builds have no kernel for a cache of {_pair(context)} unless they were built with "
             f"GGML_CUDA_FA_QUANTS=all: the cache of each layer is converted to f16 for every token; {SLOW_BEFORE}.",
+        )
+    sizes = cached_head_sizes(model)
+    with_heads = {kernel(backend, type_k, type_v, sizes).speed for backend in backends}
+    if "slow" in with_heads and speeds == {"fast"}:
+        yield Caution(
+            "kv-heads-read-in-f16",
+            f"CUDA and ROCm read a cache of {_pair(context)} as it is with heads of 64, 128 or 256 only: with those of "
+            f"{min(sizes - CUDA_VECTOR_HEAD_SIZES)} the cache of each layer is converted to f16 for every token.",
         )
     for backend in sorted(backends):
         if odd := odd_head_size(backend, model):

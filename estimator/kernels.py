@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 from estimator.ggml import ElementType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from estimator.backends import BackendName
     from estimator.model import Model
@@ -22,6 +22,9 @@ CUDA_PAIRS: Final = frozenset({(T.F16, T.F16), (T.BF16, T.BF16), (T.Q8_0, T.Q8_0
 
 CUDA_HEAD_SIZES: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
 """Equal K and V head sizes that CUDA's kernels take without conditions (ggml-cuda/fattn.cu:577-600)."""
+
+CUDA_VECTOR_HEAD_SIZES: Final = frozenset({64, 128, 256})
+"""Head sizes with a kernel that reads a quantized cache as it is: the others read f16 (ggml-cuda/fattn.cu:635)."""
 
 METAL_HEAD_SIZES: Final = frozenset({32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576})
 """ggml-metal/ggml-metal-device.m:1726-1770."""
@@ -52,29 +55,39 @@ def as_read(element_type: ElementType) -> ElementType:
     return T.F16 if element_type is T.F32 else element_type
 
 
-def kernel(backend: BackendName, type_k: ElementType, type_v: ElementType) -> Kernel:
-    """How flash attention reads a cache of these types.
+def kernel(backend: BackendName, type_k: ElementType, type_v: ElementType, head_sizes: Collection[int] = ()) -> Kernel:
+    """How flash attention reads a cache of these types, and of heads of these sizes where they are told.
 
     Source: ggml-cuda/fattn.cu:497-640, ggml-metal/ggml-metal-device.m:1726-1770.
     """
     if backend == "generic":
         return Kernel("fast", "a device without peculiarities")
-    found = _kernel(backend, as_read(type_k), as_read(type_v))
+    found = _kernel(backend, as_read(type_k), as_read(type_v), head_sizes)
     if found.speed == "fast" and T.F32 in (type_k, type_v):
         return Kernel("slow", "no kernel reads f32: the cache of a layer becomes f16 for every token")
     return found
 
 
-def _kernel(backend: BackendName, type_k: ElementType, type_v: ElementType) -> Kernel:
+def _kernel(backend: BackendName, type_k: ElementType, type_v: ElementType, head_sizes: Collection[int]) -> Kernel:
     if T.IQ4_NL in (type_k, type_v):
         return Kernel("cpu", "no kernel for iq4_nl: attention runs on the CPU")
     if backend == "metal":
         return (
             FAST if type_k is type_v else Kernel("cpu", "Metal has no kernel for two types: attention runs on the CPU")
         )
+    other = min(set(head_sizes) - CUDA_VECTOR_HEAD_SIZES, default=None)
+    if other and not type_k is type_v is T.F16:
+        return Kernel(
+            "slow", f"heads of {other} are read in f16 only: the cache of a layer becomes f16 for every token"
+        )
     if (type_k, type_v) in CUDA_PAIRS:
         return FAST
     return Kernel("slow", f"no kernel in usual builds: the cache of a layer becomes f16 for every token; {SLOW_BEFORE}")
+
+
+def cached_head_sizes(model: Model) -> set[int]:
+    """Sizes of the heads of K in the cache."""
+    return {layer.n_embd_head_k for layer in model.kinds if layer.n_embd_k_gqa}
 
 
 def odd_head_size(backend: BackendName, model: Model) -> int | None:

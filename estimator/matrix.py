@@ -10,7 +10,7 @@ from estimator.errors import SettingsError
 from estimator.estimate import estimate
 from estimator.fit import max_context
 from estimator.ggml import CACHE_TYPES
-from estimator.kernels import Kernel, kernel, slowest
+from estimator.kernels import Kernel, cached_head_sizes, kernel, slowest
 from estimator.memory.context import resolve
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def cell(
         context = resolve(model, run)
     except SettingsError as error:
         return Cell(k, v, refusal=Refusal(error.code, error.message))
-    kernels = [kernel(device.backend, context.type_k, context.type_v) for device in devices]
+    sizes = cached_head_sizes(model)
+    kernels = [kernel(device.backend, context.type_k, context.type_v, sizes) for device in devices]
     return Cell(
         k,
         v,

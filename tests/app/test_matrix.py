@@ -100,6 +100,8 @@ def test_what_llama_cpp_refuses_has_no_numbers(
         (SMALL, "iq4_nl", "q4_0", "cpu"),
         (f"{SMALL}&device=m1-16gb", "q8_0", "q4_0", "cpu"),
         ("model=llama-3.2-1b-instruct&device=m1-16gb", "q5_1", "q5_1", "fast"),
+        (LATENT, "q8_0", "q8_0", "slow"),
+        (LATENT, "f16", "f16", "fast"),
         (f"{SMALL}&fa=off", "q8_0", "f16", None),
         (f"{SMALL}&kvo=off", "q8_0", "q4_0", "slow"),
     ],

@@ -69,6 +69,26 @@ def test_cache_types_without_flash_attention(type_k: str, type_v: str, where: De
     assert codes(where, cache_type_k=type_k, cache_type_v=type_v) == expected
 
 
+@pytest.mark.parametrize(
+    ("head", "type_k", "where", "expected"),
+    [
+        (96, "q8_0", SEEN, ["kv-heads-read-in-f16"]),
+        (96, "bf16", ROCM, ["kv-heads-read-in-f16"]),
+        (96, "f16", SEEN, []),
+        (96, "f32", SEEN, []),
+        (96, "q5_1", SEEN, ["kv-pair-without-kernel"]),
+        (96, "q8_0", METAL, []),
+        (96, "q8_0", GENERIC, []),
+        (256, "q8_0", SEEN, []),
+    ],
+)
+def test_heads_that_are_read_in_f16(head: int, type_k: str, where: Device, expected: list[str]) -> None:
+    layers = (samples.layer(n_embd_head_k=head, n_embd_head_v=head),)
+    said = found(where, layers=layers, cache_type_k=type_k, cache_type_v=type_k)
+    assert [caution.code for caution in said] == expected
+    assert all("96" in caution.text for caution in said if caution.code == "kv-heads-read-in-f16")
+
+
 def test_cache_types_do_not_matter_when_flash_attention_is_off() -> None:
     assert codes(METAL, cache_type_k="q8_0", cache_type_v="f16", flash_attn=False) == []
     assert codes(SEEN, cache_type_k="iq4_nl", flash_attn=False) == []

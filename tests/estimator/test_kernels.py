@@ -8,7 +8,7 @@ import pytest
 
 from estimator.backends import BackendName
 from estimator.ggml import CACHE_TYPES, cache_type
-from estimator.kernels import Speed, kernel, odd_head_size
+from estimator.kernels import Speed, cached_head_sizes, kernel, odd_head_size
 from tests.estimator import samples
 
 
@@ -38,6 +38,30 @@ def test_pairs(backend: BackendName, k: str, v: str, speed: Speed) -> None:
     found = kernel(backend, cache_type(k), cache_type(v))
     assert found.speed == speed
     assert found.why
+
+
+@pytest.mark.parametrize(
+    ("backend", "k", "sizes", "speed"),
+    [
+        ("cuda", "q8_0", {128}, "fast"),
+        ("cuda", "q8_0", {64, 128, 256}, "fast"),
+        ("cuda", "q8_0", {128, 96}, "slow"),
+        ("rocm", "bf16", {576}, "slow"),
+        ("rocm", "f16", {576}, "fast"),
+        ("cuda", "f32", {96}, "slow"),
+        ("metal", "q8_0", {96}, "fast"),
+        ("generic", "q8_0", {96}, "fast"),
+    ],
+)
+def test_cuda_reads_a_quantized_cache_as_it_is_for_some_heads_only(
+    backend: BackendName, k: str, sizes: set[int], speed: Speed
+) -> None:
+    assert kernel(backend, cache_type(k), cache_type(k), sizes).speed == speed
+
+
+def test_head_sizes_are_those_of_layers_with_a_cache() -> None:
+    layers = (samples.layer(n_embd_head_k=128), samples.layer(n_embd_head_k=96, n_head_kv=0))
+    assert cached_head_sizes(samples.model(*layers)) == {128}
 
 
 @pytest.mark.parametrize("backend", get_args(BackendName))
