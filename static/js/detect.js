@@ -15,12 +15,14 @@ const words = (text) =>
     .match(/[a-z0-9+]+/g)
     ?.filter((word) => !NOISE.test(word)) ?? [];
 
-// The chips that a profile's name stands for, in words: "RTX 3060 12 GB" is "rtx 3060", an APU also its graphics.
+// The chips that a profile's name stands for, in words: "RTX 3060 12 GB" is "rtx 3060", an APU also its graphics, and an
+// older one of a laptop goes by the desktop's name.
 const chips = (name) =>
   name
     .replace(/\([^)]*\)/g, "")
     .split("/")
-    .map((part) => words(part).join(" "));
+    .map((part) => words(part).join(" "))
+    .flatMap((chip) => (SAME_IN_LAPTOPS.test(chip) ? [chip, chip.replace(/ laptop$/, "")] : [chip]));
 
 // Where the words of a chip stand in those of a renderer, and not those of another chip that begins alike.
 function names(renderer, chip) {
@@ -39,8 +41,7 @@ function matching(renderer, profiles) {
   }
   const best = [...found.keys()].sort((one, other) => other.length - one.length)[0];
   if (!best) return [];
-  const laptops = SAME_IN_LAPTOPS.test(best) && !best.endsWith("laptop") ? `${best} laptop` : "";
-  const all = [...found.get(best), ...profiles.filter(({ name }) => chips(name).includes(laptops))];
+  const all = [...new Set(found.get(best))];
   const memory = renderer.match(/\b(\d+) ?GB\b/i)?.[1];
   return memory ? all.filter(({ name }) => new RegExp(`\\b${memory} GB`).test(name)) : all;
 }

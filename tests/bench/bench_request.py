@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 import estimator as fathom
 from app import create_app
 from estimator.errors import FathomError
+from estimator.ggml import CACHE_TYPES
+from estimator.matrix import matrix
 from estimator.sources.catalogue import catalogue_model, entries
 from tests.estimator import truth
 
@@ -88,6 +90,8 @@ def main() -> int:
     points = len(fathom.curve(model, SETTINGS, device, model.context_length))
     line = best(lambda: fathom.curve(_new(model, device), SETTINGS, device, model.context_length))
     print(f"max_context: {deepest / one:.1f} first estimates; curve of {points} points: {line / one:.1f}")
+    pairs = best(lambda: matrix(_new(model, device), SETTINGS, device))
+    print(f"all {len(CACHE_TYPES) ** 2} pairs of cache types: {pairs / one:.1f} first estimates")
     growth(device)
     slowest_architectures(device)
     return 0

@@ -53,6 +53,8 @@ RENDERERS: list[tuple[str, str, list[str]]] = [
         "found",
         ["rtx-2070-laptop-gpu"],
     ),
+    (f"ANGLE (NVIDIA, NVIDIA GeForce GTX 1650 Ti {D3D11}", "found", ["gtx-1650-ti-laptop-gpu"]),
+    (f"ANGLE (NVIDIA, NVIDIA GeForce RTX 5090 D v2 {D3D11}", "unknown", []),
     ("ANGLE (NVIDIA GeForce GTX 1060 3GB Direct3D11 vs_5_0 ps_5_0)", "unknown", []),
     ("NVIDIA GeForce RTX 2060/PCIe/SSE2", "found", ["rtx-2060-12-gb", "rtx-2060", "rtx-2060-laptop-gpu"]),
     ("GeForce GTX 1070/PCIe/SSE2", "found", ["gtx-1070", "gtx-1070-laptop-gpu"]),
