@@ -84,8 +84,7 @@ class Graph:
         self._names_norms = self.keeps_wishes and places.is_full  # llama-context.cpp:2638-2663
         self._places = places
         self.is_simple = len(targets) == 1 and places.is_whole and context.offload_kqv
-        on_host = [place.device == HOST for place in places.layers]
-        self.fuses_streams = model.traits.pinned_layers or places.output.device == HOST or True not in on_host
+        self.fuses_streams = model.traits.pinned_layers or places.output.device == HOST or not places.holds(HOST)
         self._free_device = 0 if self.is_simple else UNPLACED
         self._device = 0
         self._cache_device = 0
@@ -188,7 +187,7 @@ class Graph:
             scratch: see ``Node``, as ``inplace`` and ``kept``.
         """
         device = self._free_device
-        present = [source for source in sources if source]
+        present = list(filter(None, sources))
         fetched = None
         if weight is not None:
             device = HOST if weight in self._on_host else self._device

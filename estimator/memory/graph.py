@@ -83,22 +83,22 @@ def _layer_by_layer(graph: Graph, places: Places, alignments: Sequence[int]) -> 
     first, parts = _begin(graph, places)
     settled, waiting = graph.take_nodes()
     left = {name: node for name, node in graph.left.items() if node.device == HOST and node.base is None}
-    made: dict[tuple[int, int, bool], Section] = {}
+    made: dict[int, Section] = {}
     sections = []
     size = first.size
+    last = model.n_layer - 1
     for il, kind in enumerate(model.layer_kinds):
-        is_last = il == model.n_layer - 1
-        key = (kind, il if il < len(parts) else -1, is_last)
-        section = made.get(key)
+        is_special = il < len(parts) or il == last
+        section = None if is_special else made.get(kind)
         if section is None:
             n_shared = len(graph.shared)
-            layer = partial(_layer, graph, il, kind, parts=parts, is_last=is_last)
+            layer = partial(_layer, graph, il, kind, parts=parts, is_last=il == last)
             section = _section(graph, size, layer)
-            if len(graph.shared) == n_shared:
-                made[key] = section
+            if not is_special and len(graph.shared) == n_shared:
+                made[kind] = section
+            if RESIDUAL in section.left:
+                size = section.left[RESIDUAL].size
         sections.append(section)
-        if RESIDUAL in section.left:
-            size = section.left[RESIDUAL].size
     sections.append(_section(graph, size, partial(_output, graph, places)))
     for section in sections[-1:] if graph.reorders else dict.fromkeys(sections):
         section.settle()
@@ -235,7 +235,9 @@ def _embedding(graph: Graph) -> tuple[Node, list[Node]]:
     n_tokens = graph.n_tokens
     n_parts = 1 + graph.model.n_deepstack_layers
     rows = n_tokens * graph.row
-    tokens = graph.left[TOKENS] = graph.input(n_tokens * I32_BYTES)
+    tokens = graph.input(n_tokens * I32_BYTES)
+    if any(layer.tabled_experts for layer in graph.model.kinds):
+        graph.left[TOKENS] = tokens
     graph.input(n_parts * rows)
     if not graph.model.traits.mixed_batches:
         return graph.lookup(rows, tokens), []

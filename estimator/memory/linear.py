@@ -25,12 +25,11 @@ class Span:
 
     def below(self, slope: int, rest: int) -> bool:
         """Whether ``slope * steps + rest`` is less than 0."""
-        is_below = slope * self.at + rest < 0
-        if is_below:
+        if slope * self.at + rest < 0:
             self._stay_positive(-slope, -rest)
-        else:
-            self._stay_positive(slope, rest + 1)
-        return is_below
+            return True
+        self._stay_positive(slope, rest + 1)
+        return False
 
     def zero(self, slope: int, rest: int) -> bool:
         """Whether ``slope * steps + rest`` is 0; elsewhere it stays on its side of it."""
@@ -45,9 +44,13 @@ class Span:
 
     def _stay_positive(self, slope: int, rest: int) -> None:
         if slope > 0:
-            self.low = max(self.low, -rest // slope + 1)
+            low = -rest // slope + 1
+            if low > self.low:
+                self.low = low
         else:
-            self.high = min(self.high, (rest - 1) // -slope)
+            high = (rest - 1) // -slope
+            if high < self.high:
+                self.high = high
 
 
 @final
@@ -103,27 +106,32 @@ class Linear:
     def __mod__(self, other: int) -> Linear | int:
         return self - self // other * other
 
-    def __lt__(self, other: Linear | int) -> bool:
+    def below(self, other: Linear | int, more: int = 0) -> bool:
+        """Whether this is less than ``other`` and so much ``more``."""
         if type(other) is not Linear:
-            return self.span.below(self.slope, self.rest - other)
+            return self.span.below(self.slope, self.rest - other - more)
         slope = self.slope - other.slope
-        rest = self.rest - other.rest
+        rest = self.rest - other.rest - more
         return self.span.below(slope, rest) if slope else rest < 0
 
+    def __lt__(self, other: Linear | int) -> bool:
+        return self.below(other)
+
     def __le__(self, other: Linear | int) -> bool:
-        return self < other + 1
+        return self.below(other, 1)
 
     def __gt__(self, other: Linear | int) -> bool:
-        return not self < other + 1
+        return not self.below(other, 1)
 
     def __ge__(self, other: Linear | int) -> bool:
-        return not self < other
+        return not self.below(other)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, (Linear, int)):
-            return NotImplemented
-        less = self - other
-        return less.span.zero(less.slope, less.rest) if type(less) is Linear else not less
+        if type(other) is not Linear:
+            return self.span.zero(self.slope, self.rest - other) if isinstance(other, int) else NotImplemented
+        slope = self.slope - other.slope
+        rest = self.rest - other.rest
+        return self.span.zero(slope, rest) if slope else not rest
 
     def __bool__(self) -> bool:
         return not self.span.zero(self.slope, self.rest)
