@@ -7,7 +7,7 @@ alive together, and on the holes that freed ones leave, so the rule is the alloc
 from __future__ import annotations
 
 from bisect import bisect
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from estimator.ggml import pad
 
@@ -90,6 +90,16 @@ class BufferSize(NamedTuple):
 
 Move: TypeAlias = "tuple[int, int, int | None]"
 """A slot, bytes, and how far behind its offset they are given back; None: they are taken, and the slot lies there."""
+
+
+class Allocator(Protocol):
+    """What tensors are placed with: each method as that of ``FreeList``."""
+
+    def take(self, size: int) -> int: ...
+
+    def give(self, offset: int, size: int) -> None: ...
+
+    def cut(self, offset: int, size: int, keep: int) -> None: ...
 
 
 class FreeList:
@@ -277,7 +287,7 @@ def copy_in(split: Iterable[Node], device: int, copied: dict[tuple[Node, int], N
     return new
 
 
-def release(source: Node, frees: list[FreeList]) -> None:
+def release(source: Node, frees: Sequence[Allocator]) -> None:
     """One reader less: after the last one the memory is free again."""
     source = source.base or source
     source.uses -= 1
@@ -286,7 +296,7 @@ def release(source: Node, frees: list[FreeList]) -> None:
         source.offset = NOWHERE
 
 
-def place(node: Node, free: FreeList) -> None:
+def place(node: Node, free: Allocator) -> None:
     """Overwrite a source that is needed no more if the operation may, else take the best free block."""
     if not node.size and not node.uses:
         return

@@ -28,7 +28,7 @@ from estimator.memory.schedule import assign
 from estimator.memory.scratch import F32_BYTES, I32_BYTES
 from estimator.memory.section import BEFORE, RESIDUAL, Section
 from estimator.memory.stacks import run_loops, run_stacks
-from estimator.memory.trunk import trunk_sizes
+from estimator.memory.trunk import Layout, trunk_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,17 +54,30 @@ def buffers(model: Model, context: Context, targets: Sequence[Target], places: P
     A pipeline works on several batches at once, for which llama.cpp keeps copies of all that passes between devices and
     from the host (llama-context.cpp:432-470; ``GGML_SCHED_MAX_COPIES``).
     """
-    alignments = (*(target.alignment for target in targets), HOST_ALIGNMENT)
-    graph = Graph(model, context, targets, places)
-    sizes = _layer_by_layer(graph, places, alignments) if graph.is_simple and _is_repeated(model) else None
-    if sizes is None:
-        sizes = _at_once(Graph(model, context, targets, places), places, alignments)
+    alignments = _alignments(targets)
+    found = layout(model, context, targets, places)
+    if found:
+        return found.sizes()
+    sizes = _at_once(Graph(model, context, targets, places), places, alignments)
     if targets[FETCHING].fetches != "nothing" and not (places.is_whole and context.offload_kqv):
         # a single token is too few for weights to be fetched, so the host computes more then
         one = replace(context, n_tokens=context.n_seq_max, n_outputs=context.n_seq_max)
         decoding = _at_once(Graph(model, one, targets, places), places, alignments)
         sizes = [max(pair) for pair in zip(sizes, decoding, strict=True)]
     return sizes
+
+
+def layout(model: Model, context: Context, targets: Sequence[Target], places: Places) -> Layout | None:
+    """How a graph is laid out layer by layer, where one device holds everything and the layers form a chain."""
+    graph = Graph(model, context, targets, places)
+    if not (graph.is_simple and _is_repeated(model)):
+        return None
+    return _layer_by_layer(graph, places, _alignments(targets))
+
+
+def _alignments(targets: Sequence[Target]) -> tuple[int, ...]:
+    """Of the buffers of the devices and the host's."""
+    return *(target.alignment for target in targets), HOST_ALIGNMENT
 
 
 def _is_repeated(model: Model) -> bool:
@@ -77,8 +90,8 @@ def _is_repeated(model: Model) -> bool:
     return not (has_own_inputs or is_looped or model.traits.output_on_host or model.traits.masked_logits)
 
 
-def _layer_by_layer(graph: Graph, places: Places, alignments: Sequence[int]) -> list[BufferSize] | None:
-    """The buffers where one device holds everything; None where the layers do not form a chain."""
+def _layer_by_layer(graph: Graph, places: Places, alignments: Sequence[int]) -> Layout | None:
+    """How the graph is laid out where one device holds everything; None where the layers do not form a chain."""
     model = graph.model
     first, parts = _begin(graph, places)
     settled, waiting = graph.take_nodes()
@@ -105,7 +118,7 @@ def _layer_by_layer(graph: Graph, places: Places, alignments: Sequence[int]) -> 
     if waiting and sections[0].settled[0] is not BEFORE:
         return None
     inputs = [source for source in graph.inputs if source.device == HOST]
-    return trunk_sizes([*settled, *waiting], first, left, sections, graph.shared, inputs, alignments)
+    return trunk_layout([*settled, *waiting], first, left, sections, graph.shared, inputs, alignments)
 
 
 def _section(graph: Graph, size: int, build: Callable[[Node], Node | None]) -> Section:

@@ -1,19 +1,21 @@
 """The compute buffers as straight lines over the context: what is known of one context answers for many.
 
 With all else equal a buffer grows in a straight line until another part of the graph becomes the largest or ggml's
-allocator chooses otherwise. A graph that is laid out with the context as a ``Linear`` tells the line and from where to
-where it holds. That takes twice as long, so it is done from the second context on that is asked of one run of a model;
-and never where each layer has a leaf, for there the lines are short.
+allocator chooses otherwise. What a graph does to the allocator is found with the context as a ``Linear``: such a
+``Layout`` serves for all contexts for which the graph is the same. Followed with ``Linear`` sizes it tells the line
+and from where to where it holds; with the sizes of one context, which is quicker, only that. So lines are looked for
+from the second context on that is asked of one run of a model, and where they are long; never where each layer has a
+leaf, for there they are not.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from estimator.memory.alloc import BufferSize
-from estimator.memory.graph import buffers
+from estimator.memory.graph import buffers, layout
 from estimator.memory.linear import Linear, Span
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from estimator.memory.builder import Target
     from estimator.memory.context import Context
     from estimator.memory.placement import Places
+    from estimator.memory.trunk import Layout
     from estimator.model import Model
 
 STEP: Final = 256
@@ -29,6 +32,14 @@ STEP: Final = 256
 
 MOST_PIECES: Final = 1024
 """Lines that are kept for one run of a model."""
+
+FEW_LAYOUTS: Final = 8
+"""Layouts of one run of a model: where so many are not enough, none serves for many contexts."""
+
+FEW_LINES: Final = 4
+SHORT: Final = 5
+"""Where so many lines are shorter than this on average, in steps, no more are looked for: one takes as long as two or
+three contexts by themselves."""
 
 
 class Buffers(NamedTuple):
@@ -51,38 +62,73 @@ class Piece(NamedTuple):
         return Buffers(devices, host)
 
 
+class Laid(NamedTuple):
+    """A layout that holds from one number of steps to another. Its numbers share the ``span``."""
+
+    low: int
+    high: int
+    layout: Layout
+    span: Span
+
+
+class _Run:
+    """What is known of a run of a model: pieces, and layouts for the contexts from one number of steps to another.
+
+    Of all ``n_lines`` together ``spare`` steps are more than makes them short.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.layouts: list[Laid] = []
+        self.n_lines = self.spare = 0
+
+    @property
+    def has_long_lines(self) -> bool:
+        """Whether lines are worth what they take, as far as is known."""
+        return self.n_lines < FEW_LINES or self.spare >= 0
+
+
 def compute_buffers(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> Buffers:
     """The compute buffers (see ``graph.buffers``)."""
     steps = context.n_ctx_seq // STEP
-    known = _known(model, replace(context, n_ctx=context.n_ctx // steps, n_ctx_seq=STEP), targets, places)
-    piece = next((piece for piece in known if piece.low <= steps <= piece.high), None)
+    run = _known(model, replace(context, n_ctx=context.n_ctx // steps, n_ctx_seq=STEP), targets, places)
+    piece = next((piece for piece in run.pieces if piece.low <= steps <= piece.high), None)
     if piece is None:
-        is_worth_it = known and not model.has_leaves
-        piece = (_line if is_worth_it else _point)(model, context, targets, places)
-        if len(known) == MOST_PIECES:
-            known.clear()
-        known.append(piece)
+        piece = _further(run, model, context, targets, places) if run.pieces else None
+        piece = piece or Piece(steps, steps, buffers(model, context, targets, places))
+        if len(run.pieces) == MOST_PIECES:
+            run.pieces.clear()
+        run.pieces.append(piece)
     return piece.at(steps)
 
 
 @lru_cache(maxsize=4096)
-def _known(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> list[Piece]:
-    """The pieces so far, for the ``context`` of one step; more are added as they are asked for."""
-    return []
+def _known(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> _Run:
+    """What is known so far, for the ``context`` of one step; more is added as it is asked for."""
+    return _Run()
 
 
-def _point(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> Piece:
-    """One context alone."""
+def _further(run: _Run, model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> Piece | None:
+    """The piece around a further context, or that context alone; None where no layout serves for several."""
     steps = context.n_ctx_seq // STEP
-    return Piece(steps, steps, buffers(model, context, targets, places))
-
-
-def _line(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> Piece:
-    """The piece around a context."""
-    steps = context.n_ctx_seq // STEP
-    span = Span(steps)
-    n_ctx, n_ctx_seq = (cast("int", Linear(n // steps, 0, span)) for n in (context.n_ctx, context.n_ctx_seq))
-    sizes = buffers(model, replace(context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq), targets, places)
+    found = next((found for found in run.layouts if found.low <= steps <= found.high), None)
+    if found is None:
+        if len(run.layouts) == FEW_LAYOUTS:
+            return None
+        span = Span(steps)
+        n_ctx, n_ctx_seq = (cast("int", Linear(n // steps, 0, span)) for n in (context.n_ctx, context.n_ctx_seq))
+        made = layout(model, replace(context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq), targets, places)
+        if made is None:
+            return None
+        found = Laid(span.low, span.high, made, span)
+        run.layouts.append(found)
+    if model.has_leaves or not run.has_long_lines:
+        return Piece(steps, steps, found.layout.sizes(partial(_value, steps=steps)))
+    span = found.span
+    span.low, span.high, span.at = found.low, found.high, steps
+    sizes = found.layout.sizes()
+    run.n_lines += 1
+    run.spare += span.high - span.low - SHORT
     return Piece(span.low, span.high, sizes)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from estimator.memory.alloc import NOWHERE, FreeList, Node
+from estimator.memory.alloc import NOWHERE, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from estimator.memory.alloc import Move
 
@@ -68,54 +68,19 @@ Step: TypeAlias = "tuple[int, bool, Sequence[int], Sequence[int]]"
 """One node: its number, whether it has rows, what it may overwrite and what it reads, by number."""
 
 
-class Script:
-    """What a program does to the allocator, whatever it finds there.
-
-    ``slots`` are those of its nodes: one that overwrites another has the slot of that. ``peak`` is how many bytes more
-    than before are in use at the fullest moment, ``change`` how many at the end.
-    """
-
-    __slots__ = ("change", "moves", "peak", "slots")
-
-    def __init__(self, steps: Iterable[Step], sizes: Sequence[int], uses: list[int]) -> None:
-        """``uses`` counts down: how often each node is read from here on."""
-        moves: list[Move] = []
-        slots = list(range(len(sizes)))
-        peak = change = 0
-        for number, has_rows, inplace, reads in steps:
-            if has_rows or uses[number]:
-                size = sizes[number]
-                for source in inplace:
-                    if uses[source] == 1 and (slot := slots[source]) != NOWHERE:
-                        slots[number] = slot
-                        slots[source] = NOWHERE
-                        if size < sizes[source]:
-                            moves.append((slot, sizes[source] - size, size))
-                            change -= sizes[source] - size
-                        break
-                else:
-                    moves.append((number, size, None))
-                    change += size
-                    if change > peak:
-                        peak = change
-            for source in reads:
-                uses[source] -= 1
-                if not uses[source] and (slot := slots[source]) != NOWHERE:
-                    moves.append((slot, sizes[source], 0))
-                    change -= sizes[source]
-                    slots[source] = NOWHERE
-        self.moves, self.slots = moves, slots
-        self.peak, self.change = peak, change
+Script: TypeAlias = "tuple[Sequence[Move], Sequence[int]]"
+"""What a program does to the allocator, whatever it finds there, and the slots of its nodes: one that overwrites
+another has the slot of that."""
 
 
 class Program:
     """The nodes that are laid out together, by number, first those that are held.
 
     ``held`` are the numbers of those that the next program is given, ``shared`` are those that more than these layers
-    read, with how often this program does.
+    read.
     """
 
-    __slots__ = ("_scripts", "_sizes", "_steps", "_uses", "held", "shared")
+    __slots__ = ("_sizes", "_steps", "_uses", "held", "shared")
 
     def __init__(
         self,
@@ -128,32 +93,32 @@ class Program:
         self._steps = steps
         self._sizes = sizes
         self._uses = uses
-        self._scripts: dict[tuple[bool, ...], Script] = {}
         self.shared = shared
         self.held = held
 
-    def run(self, free: FreeList, held: Sequence[int], il: int, last: Mapping[Node, int]) -> tuple[int, ...]:
-        """Lay the nodes out; those held lie at these offsets. Answers where those of the next program do.
-
-        Of all programs this is number ``il``; ``last`` has the number of the last one that reads a shared node.
-        """
-        script = self._script(tuple([last[node] > il for _, node in self.shared]))
-        offsets = [*held, *[NOWHERE] * (len(self._sizes) - len(held))]
+    def script(self, il: int, last: Mapping[Node, int]) -> Script:
+        """What it does as number ``il`` of all programs; ``last`` is that of the last one that reads a shared node."""
+        sizes, uses = self._sizes, list(self._uses)
         for number, node in self.shared:
-            offsets[number] = node.offset
-        free.follow(script.moves, offsets)
-        free.count(script.peak, script.change)
-        for number, node in self.shared:
-            node.offset = offsets[script.slots[number]]
-        return tuple([offsets[script.slots[number]] for number in self.held])
-
-    def _script(self, stays: tuple[bool, ...]) -> Script:
-        """The script where so many of the shared nodes are read again, in their order."""
-        script = self._scripts.get(stays)
-        if script is None:
-            uses = list(self._uses)
-            for (number, _), is_read_again in zip(self.shared, stays, strict=True):
-                if is_read_again:
-                    uses[number] += MANY
-            script = self._scripts[stays] = Script(self._steps, self._sizes, uses)
-        return script
+            if last[node] > il:
+                uses[number] += MANY
+        moves: list[Move] = []
+        slots = list(range(len(sizes)))
+        for number, has_rows, inplace, reads in self._steps:
+            if has_rows or uses[number]:
+                size = sizes[number]
+                for source in inplace:
+                    if uses[source] == 1 and (slot := slots[source]) != NOWHERE:
+                        slots[number] = slot
+                        slots[source] = NOWHERE
+                        if size < sizes[source]:
+                            moves.append((slot, sizes[source] - size, size))
+                        break
+                else:
+                    moves.append((number, size, None))
+            for source in reads:
+                uses[source] -= 1
+                if not uses[source] and (slot := slots[source]) != NOWHERE:
+                    moves.append((slot, sizes[source], 0))
+                    slots[source] = NOWHERE
+        return moves, slots

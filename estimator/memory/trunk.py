@@ -1,4 +1,4 @@
-"""The buffers of a graph whose layers all lie on one device: laid out layer by layer, and no layer twice.
+"""A graph whose layers all lie on one device: laid out layer by layer, and no layer twice.
 
 What a layer does to the buffer depends on the layer and on the free blocks that it finds. Layers repeat, and soon the
 free blocks do: then what is known is not worked out again. The result is that of ``alloc.buffer_sizes``.
@@ -8,12 +8,57 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from estimator.memory.alloc import HOST, BufferSize, FreeList, Node, copy_in, place, release
+from estimator.ggml import pad
+from estimator.memory.alloc import HOST, NOWHERE, BufferSize, FreeList, Node, copy_in, place, release
 from estimator.memory.join import Copies, UnchainedError, programs
 from estimator.memory.section import DEVICE, MANY, Program, Section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from estimator.memory.alloc import Move
+
+
+class Recorder:
+    """Stands where a ``FreeList`` would, and writes down what is done to it: its offsets are numbers of slots."""
+
+    def __init__(self, alignment: int) -> None:
+        self.alignment = alignment
+        self.moves: list[Move] = []
+        self.n_slots = 0
+
+    def take(self, size: int) -> int:
+        """A new slot for so many bytes."""
+        self.moves.append((self.n_slots, size + -size % self.alignment, None))
+        self.n_slots += 1
+        return self.n_slots - 1
+
+    def give(self, slot: int, size: int) -> None:
+        """So many bytes of a slot are free again."""
+        self.moves.append((slot, size + -size % self.alignment, 0))
+
+    def cut(self, slot: int, size: int, keep: int) -> None:
+        """So are those behind the first ``keep`` bytes."""
+        size, keep = pad(size, self.alignment), pad(keep, self.alignment)
+        if keep < size:
+            self.moves.append((slot, size - keep, keep))
+
+
+class Passage:
+    """A program on the way through the layers, by the slots of its nodes.
+
+    ``held`` are those that the next one is given; ``shared`` pairs a slot with that of the ``Layout`` for a node that
+    is read by others too, before and behind the program.
+    """
+
+    __slots__ = ("before", "behind", "held", "moves", "n_slots")
+
+    def __init__(self, program: Program, il: int, last: Mapping[Node, int], known: Mapping[Node, int]) -> None:
+        self.moves, slots = program.script(il, last)
+        self.n_slots = len(slots)
+        self.held = [slots[number] for number in program.held]
+        self.before = [(number, known[node]) for number, node in program.shared]
+        self.behind = [(slots[number], known[node]) for number, node in program.shared]
 
 
 class _State(NamedTuple):
@@ -25,7 +70,98 @@ class _State(NamedTuple):
     held: tuple[int, ...]
 
 
-def trunk_sizes(
+class Layout:
+    """What a graph does to the allocator of the device that holds its layers, and to the host's.
+
+    Sizes may be ``Linear``: then one layout serves for many contexts. ``first`` are the slots of what the first layer
+    is given. ``path`` has for each layer what it does and the slots of its leaves.
+    """
+
+    def __init__(
+        self,
+        device: Recorder,
+        host: Recorder,
+        first: Sequence[int],
+        path: Sequence[tuple[Passage, tuple[int, ...]]],
+    ) -> None:
+        self._device = device
+        self._host = host
+        self._first = first
+        self._path = path
+
+    def sizes(self, at: Callable[[int], int] | None = None) -> list[BufferSize]:
+        """Size of the device's buffer and the host's; ``at`` tells the number that a size stands for."""
+        host, _ = _begun(self._host, at)
+        free, slots = _begun(self._device, at)
+        self._follow(free, slots, at)
+        return [BufferSize(free.reach, free.most_live), BufferSize(host.reach, host.most_live)]
+
+    def _follow(self, free: FreeList, slots: list[int], at: Callable[[int], int] | None) -> None:
+        """Program after program, each with the free blocks that the one before leaves."""
+        held = tuple([slots[slot] for slot in self._first])
+        states = [_State(tuple(free.offsets), tuple(free.sizes), free.live, held)]
+        numbers: dict[_State, int] = {}
+        known: dict[tuple[Passage, int, tuple[int, ...]], int] = {}
+        scripts: dict[Passage, tuple[Sequence[Move], int, int]] = {}
+        number = 0
+        for passage, leaves in self._path:
+            key = passage, number, leaves
+            after = known.get(key)
+            if after is not None:
+                number = after
+                continue
+            script = scripts.get(passage)
+            if script is None:
+                moves = _at(passage.moves, at)
+                script = scripts[passage] = moves, *_in_use(moves)
+            state = states[number]
+            free.offsets, free.sizes, free.live = list(state.offsets), list(state.sizes), state.live
+            own = [*state.held, *[slots[leaf] for leaf in leaves]]
+            own += [NOWHERE] * (passage.n_slots - len(own))
+            for slot, outer in passage.before:
+                own[slot] = slots[outer]
+            free.follow(script[0], own)
+            free.count(*script[1:])
+            for slot, outer in passage.behind:
+                slots[outer] = own[slot]
+            held = tuple([own[slot] for slot in passage.held])
+            state = _State(tuple(free.offsets), tuple(free.sizes), free.live, held)
+            number = known[key] = numbers.setdefault(state, len(states))
+            if number == len(states):
+                states.append(state)
+
+
+def _begun(recorder: Recorder, at: Callable[[int], int] | None) -> tuple[FreeList, list[int]]:
+    """A buffer after what comes before the layers, and where everything lies."""
+    free = FreeList(recorder.alignment)
+    slots = [NOWHERE] * recorder.n_slots
+    moves = _at(recorder.moves, at)
+    free.follow(moves, slots)
+    free.count(*_in_use(moves))
+    return free, slots
+
+
+def _at(moves: Sequence[Move], at: Callable[[int], int] | None) -> Sequence[Move]:
+    """The same moves with numbers for sizes."""
+    if at is None:
+        return moves
+    return [(slot, at(size), behind if behind is None else at(behind)) for slot, size, behind in moves]
+
+
+def _in_use(moves: Iterable[Move]) -> tuple[int, int]:
+    """How many more bytes are in use at the fullest moment, and at the end."""
+    peak = change = 0
+    for _, size, behind in moves:
+        if behind is None:
+            change += size
+            if change > peak:
+                peak = change
+        else:
+            change -= size
+    return peak, change
+
+
+def trunk_layout(
     prologue: Sequence[Node],
     first: Node,
     left: Mapping[str, Node],
@@ -33,8 +169,8 @@ def trunk_sizes(
     shared: set[Node],
     inputs: Sequence[Node],
     alignments: Sequence[int],
-) -> list[BufferSize] | None:
-    """Size of the device's buffer and the host's; None where a layer reads what it was not given.
+) -> Layout | None:
+    """What is done to the device's buffer and the host's; None where a layer reads what it was not given.
 
     Args:
         prologue: nodes before the first layer: those of the host, then those of the device.
@@ -58,13 +194,12 @@ def trunk_sizes(
     except UnchainedError:
         return None
     last = _last_readers(path)
-    frees = [FreeList(alignment) for alignment in alignments]
-    device = frees[DEVICE]
+    device, host = frees = [Recorder(alignment) for alignment in alignments]
     leaves = [tuple([device.take(leaf.size) for leaf in section.leaves]) for section in sections]
     entry = copied.get((first, DEVICE), first)
     _begin(on_host, on_device, [*early, *copies.new], inputs, {*last, entry}, frees)
-    _follow(path, () if entry in last else (entry.offset,), leaves, last, device)
-    return [BufferSize(free.reach, free.most_live) for free in frees]
+    passages = _passages(path, last, device)
+    return Layout(device, host, () if entry in last else (entry.offset,), list(zip(passages, leaves, strict=True)))
 
 
 def _last_readers(path: Sequence[Program]) -> dict[Node, int]:
@@ -76,13 +211,34 @@ def _last_readers(path: Sequence[Program]) -> dict[Node, int]:
     return last
 
 
+def _passages(path: Sequence[Program], last: Mapping[Node, int], device: Recorder) -> list[Passage]:
+    """How each program is passed through: in the same way wherever it reads no shared node for the last time."""
+    slots = {}
+    for node in last:
+        if node.offset == NOWHERE:  # a layer makes it
+            node.offset = device.n_slots
+            device.n_slots += 1
+        slots[node] = node.offset
+    ends = set(last.values())
+    usual: dict[Program, Passage] = {}
+    passages = []
+    for il, program in enumerate(path):
+        passage = None if il in ends else usual.get(program)
+        if passage is None:
+            passage = Passage(program, il, last, slots)
+            if il not in ends:
+                usual[program] = passage
+        passages.append(passage)
+    return passages
+
+
 def _begin(
     on_host: Sequence[Node],
     on_device: Sequence[Node],
     copies: Iterable[Node],
     inputs: Sequence[Node],
     read_later: Iterable[Node],
-    frees: list[FreeList],
+    frees: Sequence[Recorder],
 ) -> None:
     """What comes before the layers."""
     for node in (*on_host, *on_device):
@@ -105,33 +261,3 @@ def _begin(
         place(node, frees[DEVICE])
         for source in node.sources:
             release(source, frees)
-
-
-def _follow(
-    path: Sequence[Program],
-    held: tuple[int, ...],
-    leaves: Sequence[tuple[int, ...]],
-    last: Mapping[Node, int],
-    free: FreeList,
-) -> None:
-    """Program after program, each with the free blocks that the one before leaves."""
-    ends = set(last.values())
-    states = [_State(tuple(free.offsets), tuple(free.sizes), free.live, held)]
-    numbers: dict[_State, int] = {}
-    known: dict[tuple[Program, int, tuple[int, ...]], int] = {}
-    number = 0
-    for il, (program, own) in enumerate(zip(path, leaves, strict=True)):
-        key = program, number, own
-        after = None if il in ends else known.get(key)
-        if after is not None:
-            number = after
-            continue
-        state = states[number]
-        free.offsets, free.sizes, free.live = list(state.offsets), list(state.sizes), state.live
-        held = program.run(free, (*state.held, *own), il, last)
-        state = _State(tuple(free.offsets), tuple(free.sizes), free.live, held)
-        number = numbers.setdefault(state, len(states))
-        if number == len(states):
-            states.append(state)
-        if il not in ends:
-            known[key] = number

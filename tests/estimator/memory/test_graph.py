@@ -81,6 +81,16 @@ def test_some_layers_stand_for_all(id: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert some == [compute(model, *run) for run in runs(model)]
 
 
+@pytest.mark.parametrize("id", ["nvidia-nemotron-3-ultra-550b-a55b-bf16", "granite-4.0-h-1b"])
+def test_holes_are_those_of_all_layers(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = truth.model(id)
+    run = Settings(n_ctx=32768, n_ubatch=256)
+    some = estimate(replace(model), run, [GENERIC]).devices
+    monkeypatch.setattr(graph, "representative", every_layer)
+    monkeypatch.setattr(graph, "_layer_by_layer", lambda *_: None)
+    assert some == estimate(replace(model), run, [GENERIC]).devices
+
+
 UNEVEN: list[tuple[str, dict[str, Any], int]] = [
     # the buffer comes back to the same place after several layers only
     ("aya-23-8b", {"n_ctx": 8192, "n_ubatch": 1024, "n_outputs": 700}, 2),

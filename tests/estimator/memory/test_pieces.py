@@ -5,26 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimator.backends import BACKENDS
 from estimator.errors import SettingsError
 from estimator.estimate import target
-from estimator.memory import pieces
+from estimator.memory import graph, pieces
 from estimator.memory.context import resolve
 from estimator.memory.graph import buffers
 from estimator.memory.pieces import STEP, compute_buffers
 from estimator.memory.placement import places
+from estimator.memory.trunk import Layout
 from estimator.settings import Settings
 from tests.estimator import truth
 
 if TYPE_CHECKING:
-    import pytest
-
     from estimator.devices import BackendName
     from estimator.memory.builder import Target
-    from estimator.memory.context import Context
     from estimator.model import Model
 
 ASKED: tuple[BackendName, ...] = ("generic", "cuda", "metal")
@@ -59,8 +58,20 @@ SETTINGS = st.fixed_dictionaries(
     contexts=CONTEXTS,
 )
 def test_pieces_are_what_is_laid_out(name: str, drawn: list[Target], run: dict[str, Any], contexts: list[int]) -> None:
-    model = truth.model(name)
-    targets = tuple(drawn)
+    agree(truth.model(name), tuple(drawn), run, contexts)
+
+
+@settings(deadline=None, max_examples=100)
+@given(name=st.sampled_from(truth.names()), drawn=st.sampled_from(TARGETS), run=SETTINGS, contexts=CONTEXTS)
+def test_so_are_contexts_of_one_layout(name: str, drawn: Target, run: dict[str, Any], contexts: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "FEW_LINES", 1)
+        patch.setattr(pieces, "SHORT", 2**50)  # no line is long
+        agree(replace(truth.model(name)), (drawn,), run, contexts)
+
+
+def agree(model: Model, targets: tuple[Target, ...], run: dict[str, Any], contexts: list[int]) -> None:
+    """What is asked for one after the other is what each is by itself."""
     for steps in contexts:
         asked = Settings(n_ctx=steps * STEP, **run)
         try:
@@ -72,26 +83,31 @@ def test_pieces_are_what_is_laid_out(name: str, drawn: list[Target], run: dict[s
         assert compute_buffers(model, context, targets, placed) == (devices, host)
 
 
-def laid_out(monkeypatch: pytest.MonkeyPatch, name: str, contexts: list[int]) -> list[int]:
-    """Of some contexts of a model that nothing is known of, those that a graph was laid out for."""
-    model = replace(truth.model(name))
+def noted(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, model: str, contexts: list[int]) -> list[int]:
+    """Of some contexts of a model that nothing is known of, those for which a function was called."""
+    fresh = replace(truth.model(model))
+    function = getattr(owner, name)
     found = []
 
-    def noted(model: Model, context: Context, *rest: Any) -> Any:
+    def noting(*args: Any) -> Any:
         found.append(steps)
-        return buffers(model, context, *rest)
+        return function(*args)
 
-    monkeypatch.setattr(pieces, "buffers", noted)
+    monkeypatch.setattr(owner, name, noting)
     for steps in contexts:
         run = Settings(n_ctx=steps * STEP, n_parallel=1)
-        compute_buffers(model, resolve(model, run), TARGETS[:1], places(model, run, [1]))
+        compute_buffers(fresh, resolve(fresh, run), TARGETS[:1], places(fresh, run, [1]))
     return found
 
 
 def test_a_known_piece_is_not_laid_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert laid_out(monkeypatch, "llama-dense", [64, 64, 65, 66, 400, 63, 64]) == [64, 65]
+    assert noted(monkeypatch, Layout, "sizes", "llama-dense", [64, 64, 65, 66, 400, 63, 64]) == [64, 65]
 
 
 def test_with_leaves_each_context_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert truth.model("glm-dsa-moe").has_leaves
-    assert laid_out(monkeypatch, "glm-dsa-moe", [64, 64, 65, 66, 65]) == [64, 65, 66]
+    assert noted(monkeypatch, Layout, "sizes", "glm-dsa-moe", [64, 64, 65, 66, 65]) == [64, 65, 66]
+
+
+def test_its_graph_is_built_once_for_itself_and_once_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert noted(monkeypatch, graph, "Graph", "glm-dsa-moe", [64, 64, 65, 66, 65, 400]) == [64, 65]

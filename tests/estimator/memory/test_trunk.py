@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from estimator.memory.alloc import HOST, BufferSize, Node, buffer_sizes
 from estimator.memory.section import RESIDUAL, Section
-from estimator.memory.trunk import trunk_sizes
+from estimator.memory.trunk import trunk_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,12 +62,12 @@ def both(recipes: Sequence[Recipe], order: Sequence[int]) -> tuple[list[BufferSi
         made[index] = section(entry, nodes, nodes[-1])
     entry = new(ROW)
     sections = [*(made[index] for index in order), section(entry, [new(320, entry)], None)]
-    by_layer = trunk_sizes(prologue, first, {}, sections, set(), inputs, ALIGNMENTS)
+    by_layer = trunk_layout(prologue, first, {}, sections, set(), inputs, ALIGNMENTS)
     inputs, nodes, cur = begin()
     for index in order:
         nodes += grow(recipes[index], cur, inputs)
         cur = nodes[-1]
-    return by_layer, buffer_sizes([*nodes, new(320, cur)], inputs, ALIGNMENTS)
+    return by_layer.sizes() if by_layer else None, buffer_sizes([*nodes, new(320, cur)], inputs, ALIGNMENTS)
 
 
 recipes = st.lists(
@@ -101,7 +101,8 @@ def chain(change: Callable[[Section, Section], None]) -> list[BufferSize] | None
         sections.append(section(entry, [inner, out], out))
     change(*sections)
     first = new(ROW, given, device=HOST)
-    return trunk_sizes([first], first, {}, sections, set(), [given], ALIGNMENTS)
+    found = trunk_layout([first], first, {}, sections, set(), [given], ALIGNMENTS)
+    return found.sizes() if found else None
 
 
 def reads_further_back(before: Section, after: Section) -> None:
