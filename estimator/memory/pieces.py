@@ -36,7 +36,7 @@ MOST_PIECES: Final = 1024
 FEW_LAYOUTS: Final = 8
 """Layouts of one run of a model: where so many are not enough, none serves for many contexts."""
 
-FEW_LINES: Final = 4
+FEW_LINES: Final = 8
 SHORT: Final = 5
 """Where so many lines are shorter than this on average, in steps, no more are looked for: one takes as long as two or
 three contexts by themselves."""
@@ -109,17 +109,16 @@ def _known(model: Model, context: Context, targets: tuple[Target, ...], places: 
 
 
 def _further(run: _Run, model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> Piece | None:
-    """The piece around a further context, or that context alone; None where no layout serves for several."""
+    """The piece around a further context, or that context alone; None where nothing serves for several."""
     steps = context.n_ctx_seq // STEP
     found = next((found for found in run.layouts if found.low <= steps <= found.high), None)
     if found is None:
-        if len(run.layouts) == FEW_LAYOUTS:
-            return None
         span = Span(steps)
         n_ctx, n_ctx_seq = (cast("int", Linear(n // steps, 0, span)) for n in (context.n_ctx, context.n_ctx_seq))
-        made = layout(model, replace(context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq), targets, places)
+        line = replace(context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq)
+        made = layout(model, line, targets, places) if len(run.layouts) < FEW_LAYOUTS else None
         if made is None:
-            return None
+            return None if model.has_leaves else _line(model, line, targets, places, span)
         found = Laid(span.low, span.high, made, span)
         run.layouts.append(found)
     if model.has_leaves or not run.has_long_lines:
@@ -129,6 +128,12 @@ def _further(run: _Run, model: Model, context: Context, targets: tuple[Target, .
     sizes = found.layout.sizes()
     run.n_lines += 1
     run.spare += span.high - span.low - SHORT
+    return Piece(span.low, span.high, sizes)
+
+
+def _line(model: Model, context: Context, targets: tuple[Target, ...], places: Places, span: Span) -> Piece:
+    """The piece around a context of ``Linear`` numbers, of any graph."""
+    sizes = buffers(model, context, targets, places)
     return Piece(span.low, span.high, sizes)
 
 
