@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement
 
-.PHONY: run test check bench accuracy format lock clean
+.PHONY: run test check bench accuracy published format lock clean
 
 run: $(VENV)/.run
 	$(BIN)/gunicorn --bind 127.0.0.1:$(PORT) --workers 2 --threads 8 --limit-request-line 8190 --no-control-socket 'app:create_app()'
@@ -26,6 +26,9 @@ bench: $(VENV)/.dev
 
 accuracy: $(VENV)/.dev
 	$(BIN)/python -m tests.accuracy
+
+published: $(VENV)/.dev
+	$(BIN)/python -m tests.published.page
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
