@@ -16,7 +16,7 @@ from app.parsing import parse
 from app.query import Query, checked
 from estimator import matrix as core
 from estimator.errors import FathomError
-from estimator.quality import notes, quality
+from estimator.quality import figures, notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +38,9 @@ EATEN: Final = 100
 
 HEADS: Final = "head-size-without-flash-attention"
 """The caution that goes for all pairs alike."""
+
+ENGINE: Final = "llama-server"
+"""Whose pairs these are; its figures of quality are those of all of llama.cpp."""
 
 blueprint = Blueprint("matrix", __name__)
 
@@ -132,11 +135,11 @@ class Matrix:
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        return quality().figures
+        return figures(ENGINE)
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        return notes(self.model)
+        return notes(ENGINE, model=self.model)
 
 
 def init_app(app: Flask) -> None:
