@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from estimator.cautions import Caution
+from estimator.companions import ALONE
 from estimator.engines.base import Engine, Job
 from estimator.engines.checkpoint import Parts, weight_parts
 from estimator.engines.layout import layout
@@ -23,6 +24,7 @@ from estimator.engines.lmdeploy_tables import (
     max_batch_size,
     refusal,
     refuse,
+    refuse_devices,
 )
 from estimator.engines.result import Budget, Result, Support, result
 from estimator.lines import Line, labels_of
@@ -31,7 +33,9 @@ from estimator.memory.overhead import overhead
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from estimator.companions import Companions
     from estimator.devices import Device
+    from estimator.engines.base import Run
     from estimator.engines.recipe import Recipe, Source
     from estimator.model import Model
 
@@ -56,6 +60,11 @@ class Lmdeploy(Engine):
     weight_formats = WEIGHT_FORMATS
     options = OPTIONS
     reserves_requests = False
+
+    def job(self, model: Model, run: Run, devices: Sequence[Device], companions: Companions = ALONE) -> Job:
+        """As every engine's, without devices that no type runs on."""
+        refuse_devices(devices)
+        return super().job(model, run, devices, companions)
 
     def default_chunk(self, model: Model, devices: Sequence[Device], n_ctx: int) -> int:
         """``max_prefill_token_num``."""

@@ -14,6 +14,8 @@ from estimator.engines.weights import BF16, WeightFormat
 from estimator.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from estimator.devices import Device
     from estimator.engines.base import Job
     from estimator.model import Model
@@ -162,8 +164,25 @@ def refuse(job: Job) -> None:
     for device in job.devices:
         why, _ = refusal(job.type_k.id, device)
         if why:
-            message = f"cache_type_k {job.type_k.id} does not run on {device.name}: {why}"
-            raise SettingsError("unsupported-cache-type", message, field="cache_type_k")
+            allowed = tuple(kind.id for kind in CACHE_TYPES if not refusal(kind.id, device)[0])
+            message = f"cache_type_k {job.type_k.id} does not run on {device.name}: {why}; use {', '.join(allowed)}"
+            raise SettingsError("unsupported-cache-type", message, field="cache_type_k", allowed=allowed)
+
+
+def refuse_devices(devices: Sequence[Device]) -> None:
+    """Devices that no type runs on.
+
+    Raises:
+        DeviceError: one is too old.
+    """
+    for device in devices:
+        if _too_old(device):
+            message = f"LMDeploy does not run on {device.name}: it needs compute capability 7.0"
+            raise DeviceError("unsupported-device", message, field="device", allowed="a newer device")
+
+
+def _too_old(device: Device) -> bool:
+    return device.compute_capability is not None and device.compute_capability < (7, 0)
 
 
 def _refuse_model(job: Job) -> None:
@@ -227,7 +246,7 @@ def refusal(id: str, device: Device) -> tuple[str, str]:
     A device of unknown compute capability is taken to be new enough.
     """
     version = device.compute_capability
-    if version and version < (7, 0):
+    if _too_old(device):
         return "it needs compute capability 7.0", "README.md: TurboMind from V100 on"
     if version and id == "fp8" and version < (8, 9):
         return "Triton needs compute capability 8.9 for e4m3", "pytorch/kernels/cuda/fill_kv_cache.py:139-231"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from estimator.capacity import GIB
 from estimator.cautions import Caution
+from estimator.companions import ALONE
 from estimator.engines import sglang_share
 from estimator.engines.base import Engine, Job
 from estimator.engines.checkpoint import Parts, absorbed, weight_parts
@@ -15,7 +16,16 @@ from estimator.engines.layout import layout
 from estimator.engines.result import Budget, Result, Support, result
 from estimator.engines.sglang_cache import Pools, pools
 from estimator.engines.sglang_recipe import recipes
-from estimator.engines.sglang_tables import CACHE_TYPES, OPTIONS, WEIGHT_FORMATS, WINDOWED, is_major, refusal, refuse
+from estimator.engines.sglang_tables import (
+    CACHE_TYPES,
+    OPTIONS,
+    WEIGHT_FORMATS,
+    WINDOWED,
+    is_major,
+    refusal,
+    refuse,
+    refuse_devices,
+)
 from estimator.errors import DeviceError
 from estimator.lines import Kind, Line, labels_of
 from estimator.memory.overhead import overhead
@@ -23,7 +33,9 @@ from estimator.memory.overhead import overhead
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from estimator.companions import Companions
     from estimator.devices import Device
+    from estimator.engines.base import Run
     from estimator.engines.recipe import Recipe, Source
     from estimator.model import Model
 
@@ -64,6 +76,11 @@ class Sglang(Engine):
     weight_formats = WEIGHT_FORMATS
     options = OPTIONS
     reserves_requests = False
+
+    def job(self, model: Model, run: Run, devices: Sequence[Device], companions: Companions = ALONE) -> Job:
+        """As every engine's, without devices that no type runs on."""
+        refuse_devices(devices)
+        return super().job(model, run, devices, companions)
 
     def default_chunk(self, model: Model, devices: Sequence[Device], n_ctx: int) -> int:
         """``chunked_prefill_size``, by the memory of the device."""

@@ -191,7 +191,7 @@ def _parts(job: Job) -> Iterator[Part]:
     """What the layers keep, those of a kind together."""
     model = job.model
     kinds = Counter(
-        _shared(layer) if _is_counted(model, layer, cached) else cached
+        _shared(model, layer) if _is_counted(model, layer, cached) else cached
         for layer, cached in zip(model.layers, layout(model), strict=True)
     )
     for cached, n_layer in kinds.items():
@@ -212,16 +212,10 @@ def _is_counted(model: Model, layer: Layer, cached: Cached) -> bool:
     return reads and not model.has_states
 
 
-def _shared(layer: Layer) -> Cached:
-    return Cached(
-        "window" if layer.n_swa else "full",
-        n_head=layer.n_head,
-        n_head_kv=layer.n_head_kv,
-        n_embd_head_k=layer.n_embd_head_k,
-        n_embd_head_v=layer.n_embd_head_v,
-        window=layer.n_swa,
-        n_expanded=layer.n_head_kv * (layer.n_embd_head_k + layer.n_embd_head_v),
-    )
+def _shared(model: Model, layer: Layer) -> Cached:
+    """What a layer would cache that reads the cache of an earlier one of its kind."""
+    kind = (layer.n_swa, layer.n_head_kv, layer.n_embd_head_k)
+    return next(found for found in layout(model) if (found.window, found.n_head_kv, found.n_embd_head_k) == kind)
 
 
 def _attention(job: Job, cached: Cached, n_layer: int) -> Part:

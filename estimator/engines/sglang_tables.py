@@ -14,6 +14,8 @@ from estimator.engines.weights import BF16, WeightFormat
 from estimator.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from estimator.devices import Device
     from estimator.engines.base import Job
     from estimator.engines.layout import Cached
@@ -173,8 +175,22 @@ def refuse(job: Job) -> None:
     for device in job.devices:
         why, _ = refusal(job.type_k.id, device)
         if why:
-            message = f"cache_type_k {job.type_k.id} does not run on {device.name}: {why}"
-            raise SettingsError("unsupported-cache-type", message, field="cache_type_k")
+            allowed = tuple(kind.id for kind in CACHE_TYPES if not refusal(kind.id, device)[0])
+            message = f"cache_type_k {job.type_k.id} does not run on {device.name}: {why}; use {', '.join(allowed)}"
+            raise SettingsError("unsupported-cache-type", message, field="cache_type_k", allowed=allowed)
+
+
+def refuse_devices(devices: Sequence[Device]) -> None:
+    """Devices that no type runs on.
+
+    Raises:
+        DeviceError: one is too old, or of a kind that no kernels are built for.
+    """
+    for device in devices:
+        why, _ = _too_old(device)
+        if why:
+            message = f"SGLang does not run on {device.name}: {why}"
+            raise DeviceError("unsupported-device", message, field="device", allowed="another device")
 
 
 def _refuse_devices(job: Job) -> None:
@@ -184,11 +200,6 @@ def _refuse_devices(job: Job) -> None:
         allowed = ", ".join(str(n) for n in range(1, n_head + 1) if n_head % n == 0)
         message = f"{n_devices} devices do not divide the {n_head} heads of this model; it can be {allowed}"
         raise DeviceError("heads-not-divisible", message, field="device", allowed=allowed)
-    for device in job.devices:
-        why, _ = _too_old(device)
-        if why:
-            message = f"SGLang does not run on {device.name}: {why}"
-            raise DeviceError("unsupported-device", message, field="device", allowed="a newer device")
 
 
 def _refuse_requests(job: Job) -> None:

@@ -284,10 +284,10 @@ def test_turbo_quant_needs_heads_of_a_power_of_two() -> None:
 
 
 def test_what_devices_lack() -> None:
-    for dtype, id in (("fp8", "rtx-3090"), ("none", "tesla-p40")):
+    for dtype, id, kind in (("fp8", "rtx-3090", SettingsError), ("none", "tesla-p40", DeviceError)):
         where = device(id)
         assert LMDEPLOY.support(where, dtype, dtype).speed == "refused"
-        with pytest.raises(SettingsError, match=re.escape(where.name)):
+        with pytest.raises(kind, match=re.escape(where.name)):
             LMDEPLOY.estimate(DENSE, Run(n_ctx=1024, cache_type_k=dtype), [where])
     fp8 = Run(n_ctx=1024, weight_format="fp8", options=PYTORCH)
     assert refusal(DENSE, fp8, [device("rtx-4090")]).field == "weight_format"
