@@ -21,8 +21,7 @@ def recipe(program: Program, job: Job, settings: Settings, source: Source) -> Re
 
 def _command(program: Program, job: Job, settings: Settings, source: Source) -> Recipe:
     """A server or a chat (options of common/arg.cpp)."""
-    model = ["-hf", source.repo, "-hff", source.file] if source.repo and source.file else ["-m", source.gguf]
-    words: list[object] = [program.id, *model, "-c", settings.n_ctx]
+    words: list[object] = [program.id, *_model(source), "-c", settings.n_ctx]
     if settings.n_parallel != program.n_parallel:
         words += ["-np", settings.n_parallel]
     words += ["-ngl", "all" if settings.n_gpu_layers < 0 else settings.n_gpu_layers]
@@ -30,6 +29,13 @@ def _command(program: Program, job: Job, settings: Settings, source: Source) -> 
     words += ["-ctk", settings.cache_type_k, "-ctv", settings.cache_type_v]
     words += ["-b", settings.n_batch, "-ub", settings.n_ubatch]
     return Recipe("command", program.id, command(*words, *_placement(job, settings)))
+
+
+def _model(source: Source) -> list[object]:
+    """Where it is loaded from: a repository and a file of it, or a file at hand."""
+    if not source.repo:
+        return ["-m", source.gguf]
+    return ["-hf", source.repo, *(["-hff", source.file] if source.file else [])]
 
 
 def _bench(job: Job, settings: Settings, source: Source) -> Recipe:

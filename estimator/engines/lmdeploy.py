@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from estimator.cautions import Caution
 from estimator.companions import ALONE
 from estimator.engines.base import Engine, Job
-from estimator.engines.checkpoint import Parts, weight_parts
+from estimator.engines.checkpoint import Parts, encoder_parts, weight_parts
 from estimator.engines.layout import layout
 from estimator.engines.lmdeploy_cache import Blocks, blocks_of
 from estimator.engines.lmdeploy_recipe import recipes
@@ -122,7 +122,8 @@ def _before(device: Device) -> Iterator[Parts]:
 
 def _weights(job: Job) -> Iterator[Parts]:
     assert job.format
-    yield from weight_parts(job.model, job.format, len(job.devices))
+    yield from weight_parts(job)
+    yield from encoder_parts(job)
 
 
 def _states(job: Job, blocks: Blocks) -> Iterator[Parts]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from estimator.engines import llama_cpp, lmdeploy, ollama, sglang, vllm
+from estimator.engines import exllamav3, llama_cpp, lmdeploy, mlx, ollama, sglang, transformers, vllm
 
 if TYPE_CHECKING:
     from estimator.engines.base import Engine
 
-MODULES: Final = (llama_cpp, ollama, vllm, sglang, lmdeploy)
+MODULES: Final = (llama_cpp, ollama, vllm, sglang, lmdeploy, mlx, transformers, exllamav3)
 
 ENGINES: Final[tuple[Engine, ...]] = tuple(engine for module in MODULES for engine in module.ENGINES)
 

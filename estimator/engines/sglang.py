@@ -11,7 +11,7 @@ from estimator.cautions import Caution
 from estimator.companions import ALONE
 from estimator.engines import sglang_share
 from estimator.engines.base import Engine, Job
-from estimator.engines.checkpoint import Parts, absorbed, weight_parts
+from estimator.engines.checkpoint import Parts, absorbed, encoder_parts, weight_parts
 from estimator.engines.layout import layout
 from estimator.engines.result import Budget, Result, Support, result
 from estimator.engines.sglang_cache import Pools, pools
@@ -141,7 +141,8 @@ def _refuse_unlike(job: Job, frees: Sequence[int]) -> None:
 
 def _weights(job: Job) -> Iterator[Parts]:
     assert job.format
-    yield from weight_parts(job.model, job.format, len(job.devices))
+    yield from weight_parts(job)
+    yield from encoder_parts(job)
     if twice := absorbed(job.model):
         explain = (
             f"{twice:,} elements of kv_b_proj once more at 16 bits (deepseek_common/deepseek_weight_loader.py:762)"

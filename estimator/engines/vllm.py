@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 from estimator.capacity import GIB, MIB
 from estimator.cautions import Caution
 from estimator.engines.base import Engine, Job
+from estimator.engines.checkpoint import Parts, absorbed, encoder_parts, weight_parts, widest
 from estimator.engines.result import Budget, Result, Support, result
 from estimator.engines.vllm_cache import Plan, plan
 from estimator.engines.vllm_recipe import recipes
 from estimator.engines.vllm_tables import CACHE_TYPES, OPTIONS, WEIGHT_FORMATS, max_num_seqs, refusal, refuse, tier
-from estimator.engines.weights import beside_text, stored
 from estimator.errors import SettingsError
 from estimator.lines import Basis, Kind, Line, labels_of
 from estimator.memory.overhead import overhead
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from estimator.devices import Device
     from estimator.engines.recipe import Recipe, Source
-    from estimator.layer import Layer
     from estimator.model import Model
 
 GRAPHS: Final = 8 * GIB // 10
@@ -125,37 +124,13 @@ def _needs(job: Job, device: Device, label: str) -> Needs:
     return Needs(device, label, lines, budget)
 
 
-Parts = tuple[Kind, str, int, Basis, str]
-"""A line of each device, without its label."""
-
-
 def _weights(job: Job) -> Iterator[Parts]:
-    """What each device holds of the weights: tensor parallelism cuts matrices and rows of the vocabulary."""
-    form, n = job.format, len(job.devices)
-    assert form
-    names = {
-        "embedding": "Embedding",
-        "output": "Output matrix",
-        "matrix": "Matrices of layers",
-        "expert": "Experts",
-        "other": "Norms, routers, biases",
-    }
-    for part in stored(job.model, form):
-        cut = 1 if part.role == "other" else n
-        kept = f"{form.label}: {form.packing}" if part.role in form.covers else "16 bits"
-        explain = f"{part.n_elements:,} elements, {kept}" + (f", over {n} devices" if cut > 1 else "")
-        yield "weights", names[part.role], -(-part.bytes // cut), "modelled", explain
-    if absorbed := _absorbed(job.model):
-        explain = f"{absorbed:,} elements of kv_b_proj once more at 16 bits, by head (mla_attention.py)"
-        yield "weights", "Absorbed matrices", -(-absorbed * 2 // n), "modelled", explain
-    if beside := beside_text(job.model):
-        yield "weights", "Encoders", beside * 2, "modelled", f"{beside:,} weights beside the text model, 16 bits"
-
-
-def _absorbed(model: Model) -> int:
-    """Elements of the matrices that latent attention keeps a second time (``W_UK_T`` and ``W_UV``)."""
-    names = (".attn_k_b.weight", ".attn_v_b.weight", ".attn_kv_b.weight")
-    return sum(tensor.n_elements for tensor in model.tensors if tensor.name.endswith(names))
+    """What each device holds of the weights; latent attention keeps ``W_UK_T`` and ``W_UV`` besides."""
+    yield from weight_parts(job)
+    if twice := absorbed(job.model):
+        explain = f"{twice:,} elements of kv_b_proj once more at 16 bits, by head (mla_attention.py)"
+        yield "weights", "Absorbed matrices", -(-twice * 2 // len(job.devices)), "modelled", explain
+    yield from encoder_parts(job)
 
 
 def _computing(job: Job) -> Iterator[Parts]:
@@ -176,7 +151,7 @@ def _activations(job: Job) -> tuple[int, Basis, str]:
     ``k`` rows for each token (fused_moe.py:1748-1760).
     """
     model, n, tokens = job.model, len(job.devices), job.chunk
-    wide = max((_widest(layer) for layer in model.kinds), default=0)
+    wide = max((widest(layer) for layer in model.kinds), default=0)
     forward = tokens * (2 * model.n_embd + -(-wide // n)) * 2
     rows, n_vocab = max_num_seqs(job), model.n_vocab_out or model.n_vocab
     sampler = tokens * model.n_embd * 2 + rows * n_vocab * LOGIT_BYTES
@@ -187,16 +162,6 @@ def _activations(job: Job) -> tuple[int, Basis, str]:
         f"{rows:,} rows x {n_vocab:,} logits x {LOGIT_BYTES} B and {tokens:,} x {model.n_embd:,} x 2 B; not measured"
     )
     return sampler, "modelled", explain
-
-
-def _widest(layer: Layer) -> int:
-    """Elements of one token that are alive at once in the widest place of a layer."""
-    if layer.n_expert:
-        ff = layer.n_expert_used * (max(2 * layer.n_ff, 0) + layer.n_ff) + 3 * layer.n_ff_shexp
-    else:
-        ff = 3 * layer.n_ff
-    attention = layer.n_head * (2 * layer.n_embd_head_k) + layer.n_embd_k_gqa + layer.n_embd_v_gqa
-    return max(ff, attention)
 
 
 def _cache_lines(job: Job, pool: Plan, states: int) -> Iterator[Parts]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from estimator.engines.packing import F16, Packing
+from estimator.engines.packing import F16, Packing, nominal_bits
 from estimator.memory.weights import INPUT_LAYER
 
 if TYPE_CHECKING:
@@ -103,11 +103,20 @@ def beside_text(model: Model) -> int:
 
 
 def nearest_format(formats: Sequence[WeightFormat], model: Model) -> WeightFormat:
-    """The counterpart of the model's quantization, else the format of the nearest size; the first of equals."""
+    """The counterpart of the model's quantization, else that of as many bits, then of the nearest size.
+
+    Bits are those of the names: Q4_K_M is of 4, though it takes nearly 5 of each weight.
+    """
     own = sum(tensor.n_bytes for tensor in model.tensors)
     counterparts = [one for one in formats if model.file_type in one.file_types]
     common = [one for one in formats if not one.file_types]
-    return min(counterparts or common, key=lambda one: abs(sum(part.bytes for part in stored(model, one)) - own))
+    bits = nominal_bits(model.file_type) if model.file_type else None
+
+    def distance(one: WeightFormat) -> tuple[float, int]:
+        size = abs(sum(part.bytes for part in stored(model, one)) - own)
+        return 0 if bits is None else abs(float(one.packing.bits) - bits), size
+
+    return min(counterparts or common, key=distance)
 
 
 def format_of(formats: Iterable[WeightFormat], id: str) -> WeightFormat | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from estimator.companions import Companions, Draft, Projector
 from estimator.devices import device
 from estimator.engines.base import Run
 from estimator.engines.llama_cpp import PROGRAMS, LlamaCpp, below, kept_on_cpu, program
@@ -190,6 +191,20 @@ def test_a_server() -> None:
 
 def test_a_chat_with_a_model_of_the_hub() -> None:
     assert recipe(CLI, Run(n_ctx=4096), repo="org/name").startswith("llama-cli -hf org/name -c 4096 ")
+    found = recipe(CLI, Run(n_ctx=4096), repo="org/name", file="q4/a b.gguf")
+    assert found.startswith("llama-cli -hf org/name -hff 'q4/a b.gguf' -c 4096 ")
+
+
+def test_what_shares_and_stands_beside_the_model_is_in_the_command() -> None:
+    run = Run(n_ctx=4096, options={"tensor_split": "3,1", "swa_full": True})
+    beside = Companions(draft=Draft(model=LLAMA), projector=Projector.of_size(2**20))
+    job = SERVER.job(LLAMA, run, [device("rtx-3090")] * 2, beside)
+    words = shlex.split(SERVER.recipes(job, Source())[0].text)
+    for option, value in (("-ts", "3,1"), ("-md", "draft.gguf"), ("--mmproj", "mmproj.gguf")):
+        assert words[words.index(option) + 1] == value
+    assert "--swa-full" in words
+    bench = BENCH.recipes(BENCH.job(LLAMA, Run(options={"tensor_split": "3,1"}), [device("rtx-3090")] * 2), Source())
+    assert "-ts 3/1" in bench[0].text
 
 
 def test_a_measurement_at_the_end_of_the_context() -> None:

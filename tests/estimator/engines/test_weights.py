@@ -65,6 +65,7 @@ def test_two_bytes_a_parameter(id: str, parameters: int) -> None:
         ("qwen3-30b-a3b", "Q4_K_M", "awq"),
         ("qwen3-30b-a3b", "Q8_0", "fp8"),
         ("gpt-oss-20b", "MXFP4_MOE", "mxfp4"),
+        ("gpt-oss-20b", "Q4_K_M", "awq"),
     ],
 )
 def test_the_nearest_format(id: str, quantization: str, expected: str) -> None:
