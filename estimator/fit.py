@@ -42,18 +42,26 @@ def max_context(
     Raises:
         SettingsError: llama.cpp refuses these settings for this model.
     """
-    load = Load(model, settings, devices, companions)
+    return deepest(Load(model, settings, devices, companions), [spare] * len(devices))
+
+
+def deepest(load: Load, spare: Sequence[int]) -> int:
+    """The same of a run, with the bytes to leave on each device.
+
+    Raises:
+        SettingsError: llama.cpp refuses these settings for this model.
+    """
 
     def fits(steps: int) -> bool:
         return load.leaves(steps * STEP, spare)
 
-    steps = _largest(fits, _guess(load, model))
+    steps = _largest(fits, _guess(load))
     # The holes in the compute buffer may shrink as the context grows, so that a deeper context fits where a shallower
     # one does not. Without holes memory never falls: nothing fits beyond where that is too much.
     could_fit = _largest(lambda steps: _leaves_without_holes(load.at(steps * STEP), spare), steps)
     steps = next((deeper for deeper in range(could_fit, steps, -1) if fits(deeper)), steps)
     whole = steps * STEP
-    if whole >= settings.n_ubatch:
+    if whole >= load.settings.n_ubatch:
         return whole
     least = next(n_ctx for n_ctx in range(whole + 1, whole + STEP + 1) if _is_accepted(load, n_ctx))
     if not load.leaves(least, spare):
@@ -70,9 +78,9 @@ def _is_accepted(load: Load, n_ctx: int) -> bool:
     return True
 
 
-def _guess(load: Load, model: Model) -> int:
+def _guess(load: Load) -> int:
     """Steps at which the first device is about full, were memory a straight line."""
-    here = min(max(model.context_length // STEP, 1), LAST // 2)
+    here = min(max(load.model.context_length // STEP, 1), LAST // 2)
     guess = LAST
     for low, high in zip(load.at(here * STEP), load.at(2 * here * STEP), strict=True):
         if low.capacity is not None and high.total > low.total:
@@ -80,8 +88,8 @@ def _guess(load: Load, model: Model) -> int:
     return guess
 
 
-def _leaves_without_holes(found: Sequence[Held], spare: int) -> bool:
-    return all(held.leaves(spare - held.holes) for held in found)
+def _leaves_without_holes(found: Sequence[Held], spare: Sequence[int]) -> bool:
+    return all(held.leaves(least - held.holes) for held, least in zip(found, spare, strict=True))
 
 
 def _largest(holds: Callable[[int], bool], guess: int) -> int:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from estimator.backends import BACKENDS
 from estimator.companions import ALONE
-from estimator.estimate import estimate, fixed, placed, target
+from estimator.estimate import estimate, placed, target
+from estimator.estimate import fixed as always_held
 from estimator.memory.cache import cache_sides
 from estimator.memory.context import resolve
 from estimator.memory.pieces import compute_buffers
@@ -46,23 +47,29 @@ class Held(NamedTuple):
 class Load:
     """A run whose ``n_ctx`` is yet to be said. Where layers lie does not depend on it.
 
+    Args:
+        fixed: bytes that each device holds whatever the context is; None = weights and overhead.
+
     Raises:
         SettingsError, DeviceError: as ``estimate`` does.
     """
 
     def __init__(
-        self, model: Model, settings: Settings, devices: Sequence[Device], companions: Companions = ALONE
+        self,
+        model: Model,
+        settings: Settings,
+        devices: Sequence[Device],
+        companions: Companions = ALONE,
+        fixed: Sequence[int] | None = None,
     ) -> None:
-        self._model = model
-        self._settings = settings
+        self.model = model
+        self.settings = settings
+        self.placed = placed(model, settings, devices)
         self._devices = devices
         self._companions = companions
         self._is_alone = companions == ALONE
-        self._fixed = fixed(model, settings, devices)
-        self._placed = placed(model, settings, devices)
-        self._kinds = {
-            index: Counter(model.layer_kinds[il] for il in held) for index, held in self._placed.held.items()
-        }
+        self._fixed = always_held(model, settings, devices) if fixed is None else fixed
+        self._kinds = {index: Counter(model.layer_kinds[il] for il in held) for index, held in self.placed.held.items()}
         self._targets = tuple(target(BACKENDS[device.backend]) for device in devices)
         self._known: dict[int, tuple[Held, ...]] = {}
 
@@ -74,25 +81,45 @@ class Load:
         """
         found = self._known.get(n_ctx)
         if found is None:
-            run = replace(self._settings, n_ctx=n_ctx)
-            found = self._held(resolve(self._model, run)) if self._is_alone else self._all_held(run)
+            found = self._held(self.context(n_ctx)) if self._is_alone else self._all_held(n_ctx)
             self._known[n_ctx] = found
         return found
 
-    def leaves(self, n_ctx: int, spare: int) -> bool:
-        """Whether so many bytes stay free on every device."""
-        return all(held.leaves(spare) for held in self.at(n_ctx))
+    def leaves(self, n_ctx: int, spare: Sequence[int]) -> bool:
+        """Whether so many bytes stay free on each device."""
+        return all(held.leaves(least) for held, least in zip(self.at(n_ctx), spare, strict=True))
+
+    def without_buffers(self, n_ctx: int) -> tuple[Held, ...]:
+        """The same without compute buffers, which takes no graph to tell: the least that each device holds.
+
+        Raises:
+            SettingsError: as ``at``. What is loaded beside the model is not counted.
+        """
+        context = self.context(n_ctx)
+        return tuple(
+            Held(fixed, self._cache(context, index), 0, 0, device.capacity)
+            for index, (device, fixed) in enumerate(zip(self._devices, self._fixed, strict=True))
+        )
+
+    def context(self, n_ctx: int) -> Context:
+        """What llama.cpp makes of the settings.
+
+        Raises:
+            SettingsError: as ``at``.
+        """
+        return resolve(self.model, replace(self.settings, n_ctx=n_ctx))
 
     def _held(self, context: Context) -> tuple[Held, ...]:
-        sizes = compute_buffers(self._model, context, self._targets, self._placed).devices
+        sizes = compute_buffers(self.model, context, self._targets, self.placed).devices
         return tuple(
             Held(fixed, self._cache(context, index), size.total, size.total - size.live, device.capacity)
             for index, (device, fixed, size) in enumerate(zip(self._devices, self._fixed, sizes, strict=True))
         )
 
-    def _all_held(self, settings: Settings) -> tuple[Held, ...]:
+    def _all_held(self, n_ctx: int) -> tuple[Held, ...]:
         """With what is loaded beside the model."""
-        shares = estimate(self._model, settings, self._devices, self._companions).devices
+        settings = replace(self.settings, n_ctx=n_ctx)
+        shares = estimate(self.model, settings, self._devices, self._companions).devices
         return tuple(
             Held(
                 share.weights + share.overhead,
@@ -106,6 +133,6 @@ class Load:
 
     def _cache(self, context: Context, index: int) -> int:
         counts: Mapping[int, int] = self._kinds.get(index, {}) if context.offload_kqv else {}
-        states = sum(count * state_elements(self._model.kinds[kind]) for kind, count in counts.items())
-        sides = sum(side.size for side in cache_sides(self._model, context, counts))
+        states = sum(count * state_elements(self.model.kinds[kind]) for kind, count in counts.items())
+        sides = sum(side.size for side in cache_sides(self.model, context, counts))
         return sides + context.n_seq_max * states * F32_BYTES

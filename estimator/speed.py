@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from estimator.estimate import placed
 from estimator.ggml import row_bytes
@@ -20,9 +20,10 @@ from estimator.memory.state import state_elements
 from estimator.memory.weights import IDLE, INPUTS, kept, part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from estimator.devices import Device
+    from estimator.ggml import ElementType
     from estimator.layer import Layer
     from estimator.memory.context import Context
     from estimator.memory.placement import Places
@@ -78,12 +79,28 @@ def decoding_bound(
     Raises:
         SettingsError, DeviceError: as ``estimate`` does.
     """
-    if model.traits.head != "logits" or not model.traits.causal:
+    if not decodes(model):
         return None
     context = resolve(model, settings)
     where = placed(model, settings, devices)
-    weights = _weights_read(model, settings, where)
-    caches = _caches_read(model, context, where, n_past)
+    weights = weights_read(model, settings, where)
+    caches = caches_read(model, context, where, n_past)
+    return bound_of(weights, caches, devices, n_past, host_bandwidth_gbps)
+
+
+def decodes(model: Model) -> bool:
+    """Whether it writes text token by token."""
+    return model.traits.head == "logits" and model.traits.causal
+
+
+def bound_of(
+    weights: Mapping[int, int],
+    caches: Mapping[int, int],
+    devices: Sequence[Device],
+    n_past: int,
+    host_bandwidth_gbps: float = HOST_BANDWIDTH_GBPS,
+) -> Bound | None:
+    """The bound for bytes of weights and of caches that one token needs, by the place that reads them."""
     readings = []
     for index in sorted({*weights, *caches}):
         device = devices[0] if index == HOST else devices[index]
@@ -97,7 +114,7 @@ def decoding_bound(
     return Bound(n_past, tuple(readings))
 
 
-def _weights_read(model: Model, settings: Settings, where: Places) -> dict[int, int]:
+def weights_read(model: Model, settings: Settings, where: Places) -> dict[int, int]:
     """Bytes of weights that one token needs, by the place that reads them."""
     on_host = frozenset(kept(model, settings.cpu_tensors) if settings.cpu_tensors else ())
     found: dict[int, int] = defaultdict(int)
@@ -124,22 +141,49 @@ def _active(layer: Layer, tensor: Tensor) -> int:
     return tensor.n_bytes // tensor.shape[-1] * (1 if match[2] else layer.n_expert_used)
 
 
-def _caches_read(model: Model, context: Context, where: Places, n_past: int) -> dict[int, int]:
+def caches_read(model: Model, context: Context, where: Places, n_past: int) -> dict[int, int]:
     """Bytes of caches and states that one token needs, by place."""
+    types = (context.type_k, context.type_v)
     found: dict[int, int] = defaultdict(int)
     for layer, place in zip(model.layers, where.layers, strict=True):
-        found[place.device if context.offload_kqv else HOST] += _cache_read(model, layer, context, n_past)
+        found[place.device if context.offload_kqv else HOST] += cache_read(model, layer).size(types, n_past)
     return found
 
 
-def _cache_read(model: Model, layer: Layer, context: Context, n_past: int) -> int:
-    """Bytes that one token reads of one layer's cache and state: only what it attends to, and what chooses that."""
+def active_parameters(model: Model) -> int:
+    """Parameters that one token goes through: of experts those that are chosen, of an embedding one row."""
+    return sum(_active_elements(model, tensor) for tensor in model.tensors)
+
+
+def _active_elements(model: Model, tensor: Tensor) -> int:
+    part = part_of(model, tensor)
+    if part == INPUTS:
+        is_read_whole = tensor.name == "token_embd.weight" and model.has_tied_output
+        return tensor.n_elements if is_read_whole else tensor.shape[0]
+    if isinstance(part, int) and part < model.n_layer:
+        return tensor.n_elements * _active(model.layers[part], tensor) // tensor.n_bytes
+    return 0 if part == IDLE or isinstance(part, int) else tensor.n_elements
+
+
+class CacheRead(NamedTuple):
+    """What one token reads of one layer: ``most`` rows of K and V of some widths (0 = all there are), and a state."""
+
+    most: int
+    width_k: int
+    width_v: int
+    state: int
+
+    def size(self, types: tuple[ElementType, ElementType], n_past: int) -> int:
+        """Bytes with so many tokens in the cache."""
+        row = row_bytes(types[0], self.width_k) + row_bytes(types[1], self.width_v)
+        return min(n_past, self.most or n_past) * row + self.state
+
+
+def cache_read(model: Model, layer: Layer) -> CacheRead:
+    """What one token reads of one layer's cache and state: only what it attends to, and what chooses that."""
     state = state_elements(layer) * F32_BYTES
     if not model.traits.cached or not layer.n_head_kv:
-        return state
+        return CacheRead(0, 0, 0, state)
     n_chosen = layer.mixer.n_chosen if layer.mixer else 0
-    seen = min(n_past, layer.n_swa or n_past, n_chosen or n_past)
-    row = row_bytes(context.type_k, layer.n_embd_k_gqa)
-    if layer.has_v:
-        row += row_bytes(context.type_v, layer.n_embd_v_gqa)
-    return seen * row + state
+    most = min(filter(None, (layer.n_swa, n_chosen)), default=0)
+    return CacheRead(most, layer.n_embd_k_gqa, layer.n_embd_v_gqa if layer.has_v else 0, state)
