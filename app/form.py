@@ -142,7 +142,7 @@ def form(said: Mapping[str, Sequence[str]]) -> Form:
         typed=said,
         runs=engine_of(said),
         models=_model_groups(),
-        devices=_device_groups(),
+        devices=device_groups(),
         quantizations=QUANTIZATIONS,
         rare_quantizations=tuple(name for name in FILE_TYPES if name not in QUANTIZATIONS),
         contexts=CONTEXTS,
@@ -186,7 +186,7 @@ def _of_entry(entry: Entry) -> str:
 
 
 @cache
-def _device_groups() -> tuple[Group, ...]:
+def device_groups() -> tuple[Group, ...]:
     groups: dict[str, list[Option]] = {}
     for one in devices():
         heading = f"{HEADINGS[one.backend]}: {one.form_factor or 'other'}"

@@ -44,7 +44,7 @@ class Page:
 def init_app(app: Flask) -> None:
     """Add the page and the filters of its template to an application."""
     app.register_blueprint(pages)
-    for name in ("size", "tokens", "parameters", "device_name", "rate"):
+    for name in ("size", "tokens", "parameters", "device_name", "rate", "speed"):
         app.add_template_filter(getattr(text, name), name)
     app.add_template_filter(device_text, "device_text")
 

@@ -139,3 +139,36 @@ def plan_schema() -> Schema:
     properties |= {"total": BYTES, "capacity": {"type": ["integer", "null"]}, "max_context": TOKENS}
     change = object_of({**properties, "links": {"type": "object"}})
     return object_of({"changes": {"type": "array", "items": change}})
+
+
+def survey_schema() -> Schema:
+    choice: dict[str, Schema] = {
+        "kv": {"type": "string", "description": "cache types"},
+        "quant": {"type": "string", "description": "the largest that fits beside them"},
+        "totals": {"type": "array", "items": BYTES},
+        "max_context": {"type": "integer", "description": "tokens"},
+        "tokens_per_second": {"type": ["number", "null"], "description": "bound on decoding with a full context"},
+        "page": {"type": "string"},
+    }
+    model: dict[str, Schema] = {name: {"type": "string"} for name in ("id", "name", "family")}
+    model |= {name: {"type": "integer"} for name in ("parameters", "active_parameters", "context_length", "n_ctx")}
+    model |= {
+        "repo": {"type": ["string", "null"]},
+        "experts": {"type": "boolean", "description": "one token needs only a part of it"},
+        "status": {"type": "string", "enum": ["runs", "smaller-cache", "does-not-run"]},
+        "choices": {"type": "array", "items": object_of(choice)},
+        "reason": {"type": ["string", "null"], "description": "why it does not run"},
+    }
+    counts: dict[str, Schema] = {
+        name: {"type": "integer", "minimum": 0} for name in ("models", "runs", "smaller_cache", "refused")
+    }
+    return object_of(
+        {
+            "settings": {"type": "object"},
+            "devices": {"type": "array", "items": {"type": "object"}},
+            "headline": {"type": "string"},
+            "counts": object_of(counts),
+            "models": {"type": "array", "items": object_of(model)},
+            "links": {"type": "object"},
+        }
+    )

@@ -47,9 +47,14 @@ def parameters(n: int) -> str:
     return f"{n / 1e9:.1f}B" if n >= 1e9 else f"{n / 1e6:.0f}M"
 
 
+def speed(per_second: float) -> str:
+    """A number a second with as many digits as help."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
+
+
 def rate(per_second: float) -> str:
-    """Tokens a second with as many digits as help."""
-    return f"{per_second:,.0f} tokens/s" if per_second >= 10 else f"{per_second:.1f} tokens/s"
+    """The same of tokens."""
+    return f"{speed(per_second)} tokens/s"
 
 
 def device_name(device: Device) -> str:

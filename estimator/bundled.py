@@ -92,11 +92,11 @@ class OnDevices:
 
     def run(self, pair: Pair) -> Run:
         """The run with a cache of these types."""
-        settings = replace(self._settings, cache_type_k=pair[0], cache_type_v=pair[1])
-        if self._is_kept and settings.n_ctx >= FIRST * STEP:
+        if self._is_kept and self._settings.n_ctx >= FIRST * STEP:
             lines = self.facts.lines(len(self._devices), self._devices[0].backend, pair)
             if lines:
                 return KeptRun(self._devices, self._overheads, lines, partial(self.facts.cache_read, pair))
+        settings = replace(self._settings, cache_type_k=pair[0], cache_type_v=pair[1])
         return LaidOut(self._full, settings, self._devices, self._overheads)
 
     @cached_property

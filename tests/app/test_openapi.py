@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from app.errors import RequestError
-from app.openapi import PARAMETERS, document
+from app.openapi import document
+from app.parameters import PARAMETERS
 from app.parsing import parse
 from app.query import Query, own_options
+from app.survey.query import NAMES
 from estimator.engines.registry import ENGINES
 
 if TYPE_CHECKING:
@@ -198,6 +200,17 @@ def test_the_matrix_conforms_to_its_schema(
     assert reply.status_code == status
     response = described["paths"]["/api/v1/matrix"]["get"]["responses"][str(status)]
     conform(described, response["content"]["application/json"]["schema"], reply.get_json())
+
+
+@pytest.mark.parametrize(("query", "status"), [("ctx=16k&find=llama&kind=all", 200), ("sort=x", 400)])
+def test_surveys_conform_to_their_schema(
+    client: FlaskClient, described: dict[str, Any], query: str, status: int
+) -> None:
+    reply = client.get(f"/api/v1/survey?{query}")
+    assert reply.status_code == status
+    operation = described["paths"]["/api/v1/survey"]["get"]
+    conform(described, operation["responses"][str(status)]["content"]["application/json"]["schema"], reply.get_json())
+    assert {parameter["name"] for parameter in operation["parameters"]} == set(NAMES)
 
 
 def test_a_refused_header_conforms_to_its_schema(client: FlaskClient, described: dict[str, Any]) -> None:
