@@ -23,6 +23,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.bench_scan
 	$(BIN)/python -m tests.bench.bench_request
 	$(BIN)/python -m tests.bench.bench_hub
+	$(BIN)/python -m tests.bench.bench_survey
 
 accuracy: $(VENV)/.dev
 	$(BIN)/python -m tests.accuracy
