@@ -14,7 +14,7 @@ from app.hub.bounds import MAX_REPLY
 from estimator.errors import IncompleteHeaderError, ModelError
 from estimator.sources.gguf import read_header
 from estimator.sources.gguf_cursor import MAX_HEADER_BYTES
-from estimator.sources.gguf_forecast import expected_bytes
+from estimator.sources.gguf_forecast import expected_bytes, least_bytes
 from estimator.sources.split import joined
 
 if TYPE_CHECKING:
@@ -70,9 +70,11 @@ def fetch_header(file: Ranges, size: int, first: int = FIRST_BYTES, most: int = 
         except IncompleteHeaderError:
             if len(have) < end or end >= size:
                 raise
-        end = min(expected_bytes(have, SPARE[trip - 1]), size)
-        if end > most:
-            raise ModelError("header-too-long", f"the header would end near byte {end:,}; at most {most:,} are read")
+        least = max(least_bytes(have), len(have) + 1)
+        if least > most:
+            message = f"the header would end behind byte {least - 1:,}; at most {most:,} are read"
+            raise ModelError("header-too-long", message)
+        end = min(expected_bytes(have, SPARE[trip - 1]), size, most)
     return _fetch_rest(file, have, min(size, most))
 
 

@@ -72,6 +72,20 @@ def expected_bytes(prefix: Buffer, spare: float = 0.1) -> int:
     return cursor.offset
 
 
+def least_bytes(prefix: Buffer) -> int:
+    """How long the header is at least: every string that is missing has a length before it.
+
+    Raises:
+        ModelError: the bytes are no GGUF header.
+    """
+    cursor, progress = Cursor(prefix), _Progress()
+    try:
+        _advance(cursor, progress)
+    except IncompleteHeaderError:
+        return cursor.offset + cursor.strings.left * MIN_STRING_BYTES
+    return cursor.offset
+
+
 def _advance(cursor: Cursor, progress: _Progress) -> None:
     """Read as far as the bytes go."""
     _, progress.n_tensors, n_keys = read_counts(cursor)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from gguf.constants import GGUFValueType
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.hub.headers import FIRST_BYTES, MAX_TRIPS, fetch_header, fetch_model_header
@@ -69,6 +69,7 @@ def odd(n_strings: int, n_bytes: int) -> bytes:
 
 
 @settings(deadline=None, max_examples=25)
+@example(1, 39_673, 1000)  # the forecast is beyond what is read, the header is not
 @given(st.integers(0, 120_000), st.integers(0, 40_000), st.integers(1000, FIRST_BYTES))
 def test_any_header_is_read_in_four_trips(n_strings: int, n_bytes: int, first: int) -> None:
     data = odd(n_strings, n_bytes)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from gguf.constants import GGUFValueType
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimator.errors import IncompleteHeaderError, ModelError
 from estimator.sources.gguf import read_header
 from estimator.sources.gguf_cursor import MAX_HEADER_BYTES
-from estimator.sources.gguf_forecast import expected_bytes
+from estimator.sources.gguf_forecast import expected_bytes, least_bytes
 from tests.estimator.sources.gguf_bytes import LE, GGUFBytes, attempt, small
 
 REAL = Path(__file__).parents[2] / "data" / "gguf" / "gemma-3-270m.header.gguf.xz"
@@ -103,3 +103,18 @@ def test_what_is_refused_is_not_forecast(tail: bytes) -> None:
 def test_a_list_that_lies_about_its_length_costs_no_more_than_is_read() -> None:
     data = LE.header([LE.array("tokenizer.ggml.tokens", GGUFValueType.STRING, LE.string("a"), 30_000_000)])
     assert expected_bytes(data) == MAX_HEADER_BYTES
+
+
+@pytest.mark.parametrize("case", CASES)
+@settings(max_examples=10, deadline=None)
+@given(part=st.floats(0.01, 1))
+def test_no_header_is_shorter_than_the_least(case: str, part: float) -> None:
+    header = CASES[case]()
+    n_bytes = read_header(header).n_bytes
+    assert least_bytes(header[: int(n_bytes * part)]) <= n_bytes
+    assert least_bytes(header[:n_bytes]) == n_bytes
+
+
+def test_the_least_counts_every_string_that_is_missing() -> None:
+    data = LE.header([LE.array("tokenizer.ggml.tokens", GGUFValueType.STRING, LE.string("a"), 1_000_000)])
+    assert len(data) + 8 * 999_000 < least_bytes(data) <= len(data) + 8 * 1_000_000
