@@ -109,7 +109,7 @@ def _alternatives(query: Query, found: EngineOutcome) -> Iterator[Alternative]:
             now = engine.estimate(job.model, other.run(), job.devices, job.companions)
             deepest = engine.max_context(job.model, other.run(), job.devices, job.companions)
         except FathomError as error:
-            refused = support._replace(speed="refused", why=error.message)
+            refused = support if support.speed == "refused" else support._replace(speed="refused", why=error.message)
             yield Alternative(pair, "", pair == query.kv, 0, 0, 0, refused, label)
             continue
         cache = sum(share.kv_cache for share in now.devices)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, jsonify, render_template, request, url_for
 
 from app.errors import RequestError
-from app.form import CONTEXTS, Option, device_groups
+from app.form import Option, form
+from app.pages import given_state
 from app.survey.query import KINDS, QUANTIZATIONS, SORTS, Survey, parse
 from app.survey.view import Result, Row, answer, why_not
 from app.values import texts
@@ -26,7 +27,7 @@ survey = Blueprint("survey", __name__)
 @survey.get("/what-runs")
 def page() -> tuple[str, int, dict[str, str]]:
     """The page of a state; a state that cannot be keeps what was typed and says what would work."""
-    given = {name: request.args.getlist(name) for name in request.args}
+    given = given_state()
     try:
         state = parse(given)
         result = answer(state)
@@ -58,8 +59,7 @@ def _render(typed: dict[str, list[str]], canonical: str, **given: Any) -> str:
         "survey.html",
         typed=typed,
         canonical=canonical,
-        contexts=CONTEXTS,
-        devices=device_groups(),
+        form=form(typed),
         cache_types=CACHE_TYPES,
         engines=[program.id for program in PROGRAMS],
         families=list(dict.fromkeys(entry.family for entry in entries())),

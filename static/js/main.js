@@ -16,10 +16,11 @@ let timer;
 function address() {
   const state = new URLSearchParams();
   for (const [name, value] of new FormData(form)) if (value.trim()) state.append(name, value.trim());
-  const kv = [state.get("k"), state.get("v")];
-  state.delete("k");
-  state.delete("v");
-  state.set("kv", kv.join(":"));
+  if (state.has("k")) {
+    state.set("kv", [state.get("k"), state.get("v")].join(":"));
+    state.delete("k");
+    state.delete("v");
+  }
   return `${form.action}?${state}`;
 }
 

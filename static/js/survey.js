@@ -1,6 +1,8 @@
 // With JavaScript every change asks for the page of the new state and takes its answer over: the server renders both.
 
+import { watchComputer } from "./computer.js";
 import { watchCopyButtons } from "./copy.js";
+import { isDevice, takePicked, watchDevices } from "./devices.js";
 
 const PAUSE_MS = 300; // while somebody types
 
@@ -12,6 +14,14 @@ function address() {
   const state = new URLSearchParams();
   for (const [name, value] of new FormData(form)) if (value.trim()) state.append(name, value.trim());
   return `${form.action}?${state}`;
+}
+
+// The state on one device.
+function addressWith(device) {
+  const url = new URL(address());
+  url.searchParams.delete("pick");
+  url.searchParams.set("device", device);
+  return url.href;
 }
 
 async function load(url) {
@@ -35,10 +45,11 @@ function show(page, url) {
   history.replaceState(null, "", new URL(next.dataset.canonical || url, location));
 }
 
-// Only the list of devices changes its length; elsewhere the focus and what is being typed stay.
+// The devices are replaced unless one is being typed; elsewhere the focus and what is being typed stay.
 function takeForm(next) {
   const [mine, theirs] = [form, next].map((one) => one.querySelector("fieldset"));
-  if (mine.childElementCount !== theirs.childElementCount) mine.replaceWith(document.adoptNode(theirs));
+  const isSameLength = mine.childElementCount === theirs.childElementCount;
+  if (!isSameLength || !mine.contains(document.activeElement)) mine.replaceWith(document.adoptNode(theirs));
   for (const field of form.querySelectorAll("[id]")) {
     const other = next.querySelector(`#${field.id}`);
     if (other?.hasAttribute("aria-invalid")) field.setAttribute("aria-invalid", "true");
@@ -53,10 +64,18 @@ function changed(pause) {
 }
 
 document.documentElement.classList.add("scripted");
-form.addEventListener("change", () => changed(0));
-form.addEventListener("input", (event) => event.target.matches("input[name]") && changed(PAUSE_MS));
+form.addEventListener("change", ({ target }) => {
+  takePicked(form);
+  if (target.name) changed(0);
+});
+form.addEventListener(
+  "input",
+  ({ target }) => target.matches("input[name]") && !isDevice(target) && changed(PAUSE_MS),
+);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   changed(0);
 });
 watchCopyButtons(document);
+watchDevices(form, { onChange: () => changed(0) });
+watchComputer(form, { onDevice: (id) => load(addressWith(id)), stateOf: addressWith });

@@ -53,7 +53,9 @@ def test_every_engine_answers(client: FlaskClient, runs: Engine) -> None:
 @pytest.mark.parametrize("runs", OTHERS, ids=IDS)
 def test_the_page_offers_what_the_engine_has(client: FlaskClient, runs: Engine) -> None:
     page = html.parse(client.get(f"/?engine={runs.id}&model={SMALL}&device={device_for(runs)}&ctx=8192").text)
-    types = [option.attributes["value"] for option in page.one("select", id="k").all("option")]
+    types = [
+        option.attributes["value"] for option in page.one("select", id="k" if runs.separate_kv else "kv").all("option")
+    ]
     assert types == [one.id for one in runs.cache_types]
     formats = [
         option.attributes["value"] for found in page.all("select", id="weights") for option in found.all("option")

@@ -191,7 +191,8 @@ def test_the_form_shows_its_state(client: FlaskClient, query: Query) -> None:
         assert (shown["facts"], shown.get("model"), shown.get("quant")) == (query.facts, None, None)
     else:
         assert (shown["model"], shown["quant"]) == (query.model, query.quant)
-    assert (shown["k"], shown["v"]) == tuple(shown_type(name, query.known_engine) for name in query.kv)
+    types = (shown["k"], shown["v"]) if "k" in shown else (shown["kv"],) * 2
+    assert types == tuple(shown_type(name, query.known_engine) for name in query.kv)
     assert shown["ctx"] == (str(query.ctx) if query.ctx else "auto")
     assert shown["np"] == (str(query.np) if query.np > 0 else "auto")
     assert shown["ub"] == (str(query.ub) if query.ub > 0 else "auto")

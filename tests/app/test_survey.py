@@ -276,7 +276,7 @@ def test_each_row_leads_to_its_own_page(client: FlaskClient) -> None:
 )
 def test_the_form_without_script_sends_the_same_state(client: FlaskClient, query: str) -> None:
     page = opened(client, query)
-    sent = urlencode([(name, value) for name, value in html.filled(page) if name])
+    sent = urlencode([(name, value) for name, value in html.filled(page) if name != "pick"])
     assert read(sent) == read(query)
     assert page.one("link", rel="canonical").attributes["href"].partition("?")[2] == read(query).canonical()
 
@@ -287,7 +287,19 @@ def test_an_error_keeps_what_was_typed(client: FlaskClient) -> None:
     assert page.one("input", id="ctx").attributes["value"] == "many"
     assert page.one("input", id="ctx").attributes["aria-invalid"] == "true"
     assert page.one("input", id="find").attributes["value"] == "qwen"
-    assert html.chosen(page.all("select", name="device")[0]) == "m1-16gb"
+    assert page.all("input", name="device")[0].attributes["value"] == "M1 16 GB"
+
+
+def test_what_is_said_of_the_devices_counts(client: FlaskClient) -> None:
+    alone, used = (
+        read(f"device=rtx-3060-12-gb&find=qwen3&{rest}") for rest in ("bits=4", "bits=4&desktop=on&taken=2048")
+    )
+    assert [one.capacity for one in answer(alone).devices] == [one.capacity for one in answer(used).devices]
+    fewer, more = (len(answer(state).rows) for state in (used, alone))
+    assert fewer < more
+    page = opened(client, "device=rtx-3060-12-gb&desktop=on&taken=2048")
+    assert html.chosen(page.one("select", id="desktop")) == "on"
+    assert page.one("input", id="taken").attributes["value"] == "2048"
 
 
 def test_markup_in_a_name_stays_text(client: FlaskClient) -> None:

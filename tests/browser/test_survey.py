@@ -18,7 +18,7 @@ STATE = "/what-runs?ctx=16384&device=rtx-3060-12-gb&find=qwen3"
 def test_every_change_asks_again_and_rewrites_the_address(visit: Visit) -> None:
     page = visit.open("/what-runs")
     before = page.locator("h1").inner_text()
-    page.locator("select[name=device]").first.select_option("rtx-3060-12-gb")
+    page.locator("select[name=pick]").first.select_option("rtx-3060-12-gb")
     page.wait_for_url("**/what-runs?device=rtx-3060-12-gb")
     expect(page.locator("h1")).to_contain_text("RTX 3060 12 GB")
     page.locator("#find").fill("qwen3")
