@@ -12,9 +12,10 @@ from app.advice import advice
 from app.bodies import cache_type_body, engine_body, estimate_body, links
 from app.errors import RequestError
 from app.openapi import document
-from app.outcome import outcome_of
+from app.outcome import outcome, outcome_of
 from app.parsing import parse
 from app.query import checked
+from app.reach import reach
 from estimator import devices
 from estimator.engines.registry import ENGINES
 from estimator.ggml import CACHE_TYPES
@@ -50,11 +51,18 @@ def api_estimate() -> Response:
 
 @api.get("/api/v1/plan")
 def api_plan() -> Response:
-    """What would make a state fit: each change with the page and the estimate of the state that it leads to."""
+    """What would make a state fit, and how far each setting goes: each with the state that it leads to."""
     query = parse(given_state())
     loaded = query.load()
-    found = advice(query, loaded.full, checked(query, loaded.model))
-    return jsonify({"changes": [{**asdict(one), "links": links(one.query)} for one in found]})
+    asked = checked(query, loaded.model)
+    found = advice(query, loaded.full, asked)
+    limits = reach(query, loaded.full, outcome(asked, query.host_bandwidth_gbps))
+    return jsonify(
+        {
+            "changes": [{**asdict(one), "links": links(one.query)} for one in found],
+            "limits": [{**asdict(one), "links": links(one.query) if one.query else None} for one in limits],
+        }
+    )
 
 
 @api.get("/api/v1/devices")

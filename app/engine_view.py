@@ -57,6 +57,7 @@ def _answer(query: Query, model: Model) -> Result:
         alternatives=list(_alternatives(query, found)),
         ladder=[],
         advice=[],
+        reach=(),
         figure=figure,
         types_figure=None,
         accuracy=f"{engine.name} {engine.version} by its source: each line says how well it is known.",

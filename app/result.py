@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from app.hub import Source
     from app.ladder import Rung
     from app.outcome import AnyOutcome
+    from app.reach import Reach
     from app.verdict import Verdict
     from estimator import Bound, Device, Estimate, Line, Model
     from estimator.cautions import Caution
@@ -76,6 +77,7 @@ class Result:
     alternatives: list[Alternative]
     ladder: list[Rung]
     advice: list[Advice]
+    reach: tuple[Reach, ...]
     figure: dict[str, Any]
     types_figure: dict[str, Any] | None
     accuracy: str

@@ -138,7 +138,9 @@ def plan_schema() -> Schema:
     properties: dict[str, Schema] = {name: {"type": "string"} for name in ("kind", "says", "query")}
     properties |= {"total": BYTES, "capacity": {"type": ["integer", "null"]}, "max_context": TOKENS}
     change = object_of({**properties, "links": {"type": "object"}})
-    return object_of({"changes": {"type": "array", "items": change}})
+    limit = object_of({name: {"type": "string"} for name in ("kind", "says", "now", "most", "query")})
+    limit["properties"]["links"] = {"type": ["object", "null"]}
+    return object_of({"changes": {"type": "array", "items": change}, "limits": {"type": "array", "items": limit}})
 
 
 def survey_schema() -> Schema:

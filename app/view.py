@@ -13,6 +13,7 @@ from app.errors import as_bad_request
 from app.ladder import ladder
 from app.outcome import Outcome, at, bound, outcome
 from app.query import Query, checked
+from app.reach import reach
 from app.recipes import recipes
 from app.result import Alternative, RepoRow, Result, Row
 from estimator import Point, curve, estimate, max_context
@@ -97,6 +98,7 @@ def _answer(query: Query, model: Model, full: Model | None) -> Result:
         alternatives=alternatives,
         ladder=ladder(query, full, asked) if full else [],
         advice=[] if now.fits else advice(query, full, asked),
+        reach=reach(query, full, found),
         figure=figure,
         types_figure=types_figure,
         accuracy=_accuracy(asked),

@@ -243,6 +243,7 @@ def test_what_is_compared_is_a_link_to_itself(client: FlaskClient) -> None:
     found = answer(ELSEWHERE)
     others = {other.name: f"?{other.query}" for other in found.alternatives if not other.chosen}
     others |= {rung.name: f"?{rung.query}" for rung in found.ladder if not rung.chosen}
+    others |= {one.most: f"?{one.query}" for one in found.reach if one.query != ELSEWHERE.canonical()}
     links = {link.text: link.attributes["href"] for link in page.all("a") if link.attributes["href"].startswith("?")}
     assert links == others
     assert set(links) > {"f16", "q8_0", "q4_0", "BF16", "Q2_K"}
