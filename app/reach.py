@@ -56,7 +56,9 @@ def _reach(query: Query, full: Model | None, found: Outcome) -> Iterator[Reach]:
         slots = most_slots(model, settings, devices, context.n_ctx_seq, beside)
         says = f"Most slots with {text.tokens(context.n_ctx_seq)} tokens each"
         other = replace(query, np=slots or 1, ctx=(slots or 1) * context.n_ctx_seq)
-        yield _one("n_parallel", says, str(context.n_stream), str(slots or ""), other)
+        shared = context.n_stream == 1 < context.n_seq_max
+        now = f"{context.n_seq_max} that share one cache" if shared else str(context.n_seq_max)
+        yield _one("n_parallel", says, now, str(slots or ""), other)
         pair = best_pair(*asked)
         most = " : ".join(dict.fromkeys(pair)) if pair else ""
         now = " : ".join(dict.fromkeys(query.kv))

@@ -53,6 +53,11 @@ class Alternative:
     def name(self) -> str:
         return self.label or " : ".join(dict.fromkeys(self.kv))
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the engine does not run it there: it then has no numbers."""
+        return self.support is not None and self.support.speed == "refused"
+
 
 @dataclass(frozen=True, slots=True)
 class RepoRow:

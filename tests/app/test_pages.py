@@ -249,6 +249,14 @@ def test_what_is_compared_is_a_link_to_itself(client: FlaskClient) -> None:
     assert set(links) > {"f16", "q8_0", "q4_0", "BF16", "Q2_K"}
 
 
+@pytest.mark.parametrize("query", [Query(), ELSEWHERE, IN_VLLM], ids=["default", "elsewhere", "in vLLM"])
+def test_every_type_that_runs_has_its_numbers(client: FlaskClient, query: Query) -> None:
+    table = next(found for found in opened(client, query).all("table") if "K/V type" in found.text)
+    for cells, other in zip(table.table()[1:], answer(query).alternatives, strict=True):
+        expected = [f"{other.max_context:,}", text.size(other.cache), text.size(other.total)]
+        assert cells[:4] == [other.name, *([""] * 3 if other.is_refused else expected)]
+
+
 def test_warnings_are_on_the_page(client: FlaskClient) -> None:
     page = opened(client, Query(model="llama-3.2-1b-instruct", ctx=1000, kv=("q8_0", "q4_0"), device=("m1-16gb",)))
     codes = [one.attributes["data-code"] for one in page.all("p", class_="warning")]
