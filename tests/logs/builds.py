@@ -24,11 +24,12 @@ from estimator.memory.placement import Place, Places
 from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES, Attention, Metal, scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from estimator.backends import Backend
     from estimator.devices import Device
     from estimator.layer import Activation, Layer
+    from estimator.lines import Line
     from estimator.memory.alloc import Node
     from estimator.model import Model
     from estimator.settings import Settings
@@ -270,7 +271,7 @@ class _MetalInPlace(Metal):
         return 0
 
 
-def _output_last(model: Model, settings: Settings, devices: Sequence[Device]) -> Places:
+def _output_last(model: Model, settings: Settings, devices: Sequence[Device], lines: Iterable[Line]) -> Places:
     """The last ``n_gpu_layers`` layers on the device, the output on the host."""
     first = model.n_layer - settings.n_gpu_layers
     layers = tuple(Place(0 if il >= first else HOST) for il in range(model.n_layer))
