@@ -63,12 +63,11 @@ class Piece(NamedTuple):
 
 
 class Laid(NamedTuple):
-    """A layout that holds from one number of steps to another. Its numbers share the ``span``."""
+    """A layout that holds from one number of steps to another."""
 
     low: int
     high: int
     layout: Layout
-    span: Span
 
 
 class _Run:
@@ -119,13 +118,13 @@ def _further(run: _Run, model: Model, context: Context, targets: tuple[Target, .
         made = layout(model, line, targets, places) if len(run.layouts) < FEW_LAYOUTS else None
         if made is None:
             return None if model.has_leaves else _line(model, line, targets, places, span)
-        found = Laid(span.low, span.high, made, span)
+        found = Laid(span.low, span.high, made)
         run.layouts.append(found)
     if model.has_leaves or not run.has_long_lines:
         return Piece(steps, steps, found.layout.sizes(partial(_value, steps=steps)))
-    span = found.span
-    span.low, span.high, span.at = found.low, found.high, steps
-    sizes = found.layout.sizes()
+    span = Span(steps)
+    span.low, span.high = found.low, found.high
+    sizes = found.layout.sizes(partial(_over, span))
     run.n_lines += 1
     run.spare += span.high - span.low - SHORT
     return Piece(span.low, span.high, sizes)
@@ -135,6 +134,11 @@ def _line(model: Model, context: Context, targets: tuple[Target, ...], places: P
     """The piece around a context of ``Linear`` numbers, of any graph."""
     sizes = buffers(model, context, targets, places)
     return Piece(span.low, span.high, sizes)
+
+
+def _over(span: Span, number: int) -> int:
+    """The number over a span of its own: others may follow the same layout at other steps meanwhile."""
+    return cast("int", Linear(number.slope, number.rest, span)) if isinstance(number, Linear) else number
 
 
 def _value(number: int | Linear, steps: int) -> int:

@@ -13,6 +13,7 @@ from estimator.backends import BACKENDS
 from estimator.errors import SettingsError
 from estimator.estimate import target
 from estimator.memory import graph, pieces
+from estimator.memory.alloc import FreeList
 from estimator.memory.context import resolve
 from estimator.memory.graph import buffers
 from estimator.memory.pieces import STEP, compute_buffers
@@ -22,6 +23,8 @@ from estimator.settings import Settings
 from tests.estimator import truth
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from estimator.devices import BackendName
     from estimator.memory.builder import Target
     from estimator.model import Model
@@ -111,3 +114,39 @@ def test_with_leaves_each_context_is_laid_out(monkeypatch: pytest.MonkeyPatch) -
 
 def test_its_graph_is_built_once_for_itself_and_once_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert noted(monkeypatch, graph, "Graph", "glm-dsa-moe", [64, 64, 65, 66, 65, 400]) == [64, 65]
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "flash_attn", "n_ubatch", "steps"),
+    [
+        ("gpt-oss-20b", "metal", True, 512, (40, 198, 22, 2141)),
+        ("qwen3.5-9b", "cuda", False, 64, (3, 1862, 27, 7)),
+        ("deepseek-v2-lite", "cuda", False, 512, (7, 52, 3, 210)),
+    ],
+)
+def test_a_layout_is_followed_by_several_at_once(
+    name: str,
+    backend: BackendName,
+    flash_attn: bool,
+    n_ubatch: int,
+    steps: Sequence[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While one compares its numbers at some steps, another asks at other steps: no span is shared."""
+    model, targets = replace(truth.model(name)), (target(BACKENDS[backend]),)
+    where = places(model, Settings(), [1])
+    run = Settings(n_parallel=1, flash_attn=flash_attn, n_ubatch=n_ubatch)
+    before, after, asked, meanwhile = (resolve(model, replace(run, n_ctx=256 * n)) for n in steps)
+    follow, waiting = FreeList.follow, [meanwhile]
+
+    def interrupted(free: FreeList, *args: Any) -> Any:
+        if waiting:
+            compute_buffers(model, waiting.pop(), targets, where)
+        return follow(free, *args)
+
+    for context in (before, after):
+        compute_buffers(model, context, targets, where)
+    monkeypatch.setattr(FreeList, "follow", interrupted)
+    found = compute_buffers(model, asked, targets, where)
+    assert not waiting
+    assert found.devices[0] == buffers(model, asked, targets, where)[0]
