@@ -13,6 +13,8 @@ The package is pure: no network, no clock, no state that changes.
 
 from estimator.companions import Adapter, Companions, Draft, Projector
 from estimator.devices import Device, device, devices, with_gtt, with_wired_limit
+from estimator.engines.base import Run
+from estimator.engines.registry import engine
 from estimator.errors import DeviceError, FathomError, IncompleteHeaderError, ModelError, SettingsError
 from estimator.estimate import Estimate, estimate
 from estimator.fit import Point, curve, max_context
@@ -57,6 +59,7 @@ __all__ = [
     "Part",
     "Point",
     "Projector",
+    "Run",
     "Settings",
     "SettingsError",
     "Share",
@@ -69,6 +72,7 @@ __all__ = [
     "decoding_bound",
     "device",
     "devices",
+    "engine",
     "estimate",
     "fewest_expert_layers",
     "largest_quantization",
