@@ -11,6 +11,7 @@ from app.query import checked
 from app.verdict import Limits, Place, Verdict, verdict
 from estimator import decoding_bound, estimate, max_context, parts
 from estimator.companions import ALONE
+from estimator.engines.llama_cpp import PROGRAMS
 from estimator.errors import FathomError
 from estimator.fit import STEP
 from estimator.lines import SAFE_MARGIN
@@ -46,6 +47,11 @@ class Outcome:
     @property
     def n_ctx(self) -> int:
         return self.estimate.context.n_ctx
+
+    @property
+    def engine_id(self) -> str:
+        """What is measured of one program of llama.cpp goes for all."""
+        return PROGRAMS[0].id
 
     @property
     def budget(self) -> None:
@@ -101,6 +107,10 @@ class EngineOutcome:
     @property
     def n_ctx(self) -> int:
         return self.estimate.n_ctx
+
+    @property
+    def engine_id(self) -> str:
+        return self.engine.id
 
     @property
     def budget(self) -> Budget | None:

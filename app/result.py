@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app import text
+from estimator.quality import figures, notes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from estimator.engines import result as engines
     from estimator.engines.recipe import Recipe
     from estimator.engines.result import Support
+    from estimator.quality import Figure, Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,16 @@ class Result:
     def has_state(self) -> bool:
         """Whether any layer keeps recurrent state."""
         return any(line.kind == "recurrent_state" for line in self.lines)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """What others measured of the engine's types of cache."""
+        return figures(self.outcome.engine_id)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Findings and advice about them, as far as they are about such a model."""
+        return notes(self.outcome.engine_id, model=self.model)
 
     @property
     def warnings(self) -> Sequence[Caution]:

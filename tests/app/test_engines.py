@@ -11,6 +11,7 @@ from app.query import Query
 from app.switching import switched
 from app.view import answer
 from estimator.engines.registry import ENGINES, engine
+from estimator.quality import figures, notes
 from tests.app import html
 
 if TYPE_CHECKING:
@@ -166,3 +167,13 @@ def test_the_form_of_one_engine_is_answered_by_another(client: FlaskClient, runs
     back = html.parse(client.get(link).text)
     filled = [(name, before.id if name == "engine" else value) for name, value in html.filled(back)]
     assert client.get("/", query_string=filled).status_code == 200
+
+
+@pytest.mark.parametrize("id", ["llama-server", "ollama", "vllm", "lmdeploy", "transformers"])
+def test_what_was_measured_stands_beside_the_types(client: FlaskClient, id: str) -> None:
+    page = html.parse(client.get(f"/?engine={id}&model={SMALL}&ctx=8192").text)
+    part = next(found for found in page.all("details") if "What was measured of quality" in found.text)
+    links = {link.attributes["href"] for link in part.all("a")}
+    said = notes(id, model=answer(Query(engine=id, model=SMALL)).model)
+    assert links == {one.source.url for one in figures(id)} | {one.source.url for one in said}
+    assert links
