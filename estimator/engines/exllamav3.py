@@ -30,7 +30,7 @@ from estimator.engines.layout import layout
 from estimator.engines.packing import F16
 from estimator.engines.pytorch import torch_lines
 from estimator.engines.result import Result, Support, result
-from estimator.engines.weights import role
+from estimator.engines.weights import tensors_of
 from estimator.lines import HOST, Basis, Kind, Line, labels_of
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ def _computing(job: Job) -> Iterator[Part]:
     size, explain = activations(model, rows)
     yield Part("compute", "Activations", size, "modelled", explain)
     if isinstance(job.format, Exl3):
-        shapes = (tensor.shape for tensor in model.tensors if role(model, tensor) == "matrix")
-        widest = max((prod(shape) for shape in shapes), default=0)
+        widest = max((prod(tensor.shape) for tensor in tensors_of(model, "matrix")), default=0)
         explain = (
             f"{widest:,} weights x 2 B: a chunk is multiplied with a matrix made whole (modules/quant/exl3.py:198)"
         )
@@ -181,13 +180,11 @@ def _is_online(cached: Cached) -> bool:
 def _host(job: Job) -> Iterator[Line]:
     model, form = job.model, job.format
     assert form
-    table = [tensor for tensor in model.tensors if role(model, tensor) == "embedding"]
-    n_elements = sum(tensor.n_elements for tensor in table)
+    n_elements = sum(tensor.n_elements for tensor in tensors_of(model, "embedding"))
     explain = f"{n_elements:,} elements at 16 bits, in system memory (modules/embedding.py:101)"
     yield Line(HOST, "weights", "Embedding", n_elements * 2, "exact", explain)
     on_host = offloaded(job)
-    experts = [t for t in model.tensors if role(model, t) == "expert" and layer_of(model, t.name_in_stack) in on_host]
-    if experts:
+    if experts := [t for t in tensors_of(model, "expert") if layer_of(model, t.name_in_stack) in on_host]:
         size = sum(form.tensor_bytes("expert", tensor.shape) for tensor in experts)
         explain = f"{len(on_host)} layers (-mcl), {form.packing}"
         yield Line(HOST, "weights", "Experts", size, "modelled", explain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from estimator.engines.base import Job
     from estimator.engines.layout import Cached
-    from estimator.engines.weights import Role
+    from estimator.engines.weights import Role, WeightFormat
     from estimator.lines import Basis, Kind
     from estimator.model import Model
 
@@ -48,18 +49,17 @@ def whole_pages(job: Job) -> int:
 
 def modules(job: Job) -> list[tuple[Part, ...]]:
     """Parts of each layer, and of the output layer, in the order in which they are loaded."""
-    weights = _weights(job)
+    assert job.format
+    weights = _weights(job.model, job.format, offloaded(job))
     kept = layout(job.model)
     known = {cached: tuple(_caches(job, cached)) for cached in kept}
     layers = [(*weights.get(il, ()), *known[cached], *_states(job, il, cached)) for il, cached in enumerate(kept)]
     return [*layers, weights.get(job.model.n_layer, ())]
 
 
-def _weights(job: Job) -> dict[int, tuple[Part, ...]]:
-    """Weights on devices by layer, the output layer last: without embeddings, and what ``-mcl`` leaves on the host."""
-    form, model = job.format, job.model
-    assert form
-    on_host = offloaded(job)
+@lru_cache(maxsize=64)
+def _weights(model: Model, form: WeightFormat, on_host: frozenset[int]) -> dict[int, tuple[Part, ...]]:
+    """Weights on devices by layer, the output layer last: without embeddings, and experts of layers ``on_host``."""
     sizes: dict[int, dict[Role, list[int]]] = {}
     for tensor in model.tensors:
         kind = role(model, tensor)
@@ -72,12 +72,10 @@ def _weights(job: Job) -> dict[int, tuple[Part, ...]]:
     if model.has_tied_output:
         shape = (model.n_embd, model.n_vocab)
         sizes.setdefault(model.n_layer, {})["output"] = [form.tensor_bytes("output", shape), prod(shape)]
-    return {il: tuple(_weight(job, role, *sizes[il][role]) for role in ROLES if role in sizes[il]) for il in sizes}
+    return {il: tuple(_weight(form, role, *sizes[il][role]) for role in ROLES if role in sizes[il]) for il in sizes}
 
 
-def _weight(job: Job, role: Role, size: int, n_elements: int) -> Part:
-    form = job.format
-    assert form
+def _weight(form: WeightFormat, role: Role, size: int, n_elements: int) -> Part:
     kept = f"{form.packing}" if role in form.covers else "16 bits"
     if role == "output" and isinstance(form, Exl3):
         kept = f"{HEAD_BITS} bits, a matrix of its own where the embedding is tied"

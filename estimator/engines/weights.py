@@ -11,7 +11,7 @@ from estimator.engines.packing import F16, Packing, nominal_bits
 from estimator.memory.weights import INPUT_LAYER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from estimator.model import Model, Tensor
 
@@ -83,6 +83,12 @@ def role(model: Model, tensor: Tensor) -> Role:
 
 
 @lru_cache(maxsize=1024)
+def tensors_of(model: Model, kind: Role) -> tuple[Tensor, ...]:
+    """All tensors of a role."""
+    return tuple(tensor for tensor in model.tensors if role(model, tensor) == kind)
+
+
+@lru_cache(maxsize=1024)
 def stored(model: Model, format: WeightFormat) -> tuple[Stored, ...]:
     """What the tensors of each role take, without those that nothing loads (layers that predict further tokens)."""
     sizes, elements = dict.fromkeys(ROLES, 0), dict.fromkeys(ROLES, 0)
@@ -102,7 +108,8 @@ def beside_text(model: Model) -> int:
     return max(model.checkpoint.parameters - sum(tensor.n_elements for tensor in model.tensors), 0)
 
 
-def nearest_format(formats: Sequence[WeightFormat], model: Model) -> WeightFormat:
+@lru_cache(maxsize=1024)
+def nearest_format(formats: tuple[WeightFormat, ...], model: Model) -> WeightFormat:
     """The counterpart of the model's quantization, else that of as many bits, then of the nearest size.
 
     Bits are those of the names: Q4_K_M is of 4, though it takes nearly 5 of each weight.
