@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from app import api, assets, config, failures, gguf, hub, matrix, pages, security, survey
+from app import api, assets, compare, config, failures, gguf, hub, matrix, pages, security, support, survey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,6 @@ def create_app(overrides: Mapping[str, object] | None = None) -> Flask:
     app.config.from_prefixed_env("FATHOM")
     app.config.update(overrides or {})
     app.json = _Json(app)
-    for feature in (security, failures, hub, pages, api, matrix, survey, gguf, assets):
+    for feature in (security, failures, hub, pages, api, matrix, compare, support, survey, gguf, assets):
         feature.init_app(app)
     return app

@@ -10,6 +10,7 @@ from app import figures, text
 from app.outcome import EngineOutcome, outcome_of
 from app.recipes import recipes
 from app.result import Alternative, Result, Row
+from app.support import worst
 from app.values import cache_type, shown_type
 from estimator.engines.result import Point
 from estimator.errors import FathomError
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from app.query import Query
-    from estimator import Device, Model
-    from estimator.engines.base import Engine
+    from estimator import Model
     from estimator.engines.result import Result as Answer
-    from estimator.engines.result import Support
 
 LADDER: Final = tuple(2**power for power in range(11, 24))
 """Contexts of the table, in tokens: 2K, 4K, ... 8M."""
@@ -104,7 +103,7 @@ def _alternatives(query: Query, found: EngineOutcome) -> Iterator[Alternative]:
     pairs = [(name, name) for name in (cache_type(one.id, engine) for one in engine.cache_types)]
     for pair in pairs if query.kv in pairs else [query.kv, *pairs]:
         other = replace(query, kv=pair)
-        support = _support(engine, job.devices, pair)
+        support = worst(engine, job.devices, pair, job.model)
         label = " : ".join(dict.fromkeys(shown_type(name, engine) for name in pair))
         try:
             now = engine.estimate(job.model, other.run(), job.devices, job.companions)
@@ -116,11 +115,3 @@ def _alternatives(query: Query, found: EngineOutcome) -> Iterator[Alternative]:
         cache = sum(share.kv_cache for share in now.devices)
         total = sum(share.total for share in now.devices)
         yield Alternative(pair, other.canonical(), pair == query.kv, deepest, cache, total, support, label)
-
-
-SPEEDS: Final = ("supported", "slow", "cpu", "refused")
-
-
-def _support(engine: Engine, devices: tuple[Device, ...], pair: tuple[str, str]) -> Support:
-    """That of the device that does worst."""
-    return max((engine.support(device, *pair) for device in devices), key=lambda found: SPEEDS.index(found.speed))

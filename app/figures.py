@@ -105,6 +105,64 @@ def by_cache_type(
     return _figure(traces, contexts[-1], n_ctx)
 
 
+def by_engine(engines: Sequence[str], depths: Mapping[str, Sequence[int | None]], trained: int) -> dict[str, Any]:
+    """The largest context of engines as bars, one of each for every name of ``depths``.
+
+    Bars end at twice what the model was trained for, as their numbers say how far it goes on: what fits into that is
+    what people look for.
+
+    Args:
+        engines: names.
+        depths: tokens of each engine; None where it has no such type or refuses it.
+        trained: tokens.
+    """
+    most = max((depth or 0 for found in depths.values() for depth in found), default=0)
+    end = max(min(most, 2 * trained), 1)
+    traces: list[Trace] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": list(engines),
+            "x": [min(depth or 0, end) for depth in found],
+            "text": [_bar_text(depth, end) for depth in found],
+            "textposition": "outside",
+            "constraintext": "none",
+            "cliponaxis": False,
+            "hoverinfo": "skip",
+            "marker": {},
+            "meta": f"series-{index}",
+        }
+        for index, (name, found) in enumerate(depths.items())
+    ]
+    ticks = _ticks(end, 4)
+    layout: dict[str, Any] = {
+        "barmode": "group",
+        "bargap": 0.22,
+        "xaxis": {
+            "title": {"text": "Largest context (tokens)"},
+            "range": [0, end * 1.28],
+            "tickvals": ticks,
+            "ticktext": [f"{tick // 1024}K" for tick in ticks],
+            "fixedrange": True,
+        },
+        "yaxis": {"autorange": "reversed", "fixedrange": True},
+        "hovermode": False,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        "margin": {"l": 56, "r": 12, "t": 8, "b": 48},
+    }
+    if trained <= end:
+        line = {"type": "line", "xref": "x", "yref": "paper", "x0": trained, "x1": trained, "y0": 0, "y1": 1}
+        layout["shapes"] = [line | {"line": {"width": 1, "dash": "dot"}}]
+    return {"data": traces, "layout": layout}
+
+
+def _bar_text(depth: int | None, end: int) -> str:
+    if not depth:
+        return "refused" if depth is None else "does not fit"
+    return f"{tokens(depth)} →" if depth > end else tokens(depth)
+
+
 def _line(name: str, role: str, contexts: list[int], totals: list[int]) -> Trace:
     return {
         "type": "scatter",
@@ -168,9 +226,9 @@ def _figure(traces: list[Trace], last: int, n_ctx: int) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _ticks(last: int) -> list[int]:
-    """Up to eight round multiples of 1024 tokens, with 0."""
+def _ticks(last: int, most: int = 8) -> list[int]:
+    """Up to ``most`` round multiples of 1024 tokens, with 0."""
     step = 1024
-    while last / step > 8:
+    while last / step > most:
         step *= 2
     return list(range(0, last + 1, step))

@@ -31,6 +31,11 @@ def document() -> dict[str, Any]:
                 "get": _get("Every pair of K and V types: how deep it gets, and what it saves.", "Matrix"),
                 "post": _post("The same, from a body.", "Matrix"),
             },
+            "/api/v1/compare": {
+                "get": _get("Every engine on one model and devices: how deep each of its cache types gets.", "Compare"),
+                "post": _post("The same, from a body.", "Compare"),
+            },
+            "/api/v1/support": {"get": _support()},
             "/api/v1/plan": {"get": _get("What would make it fit, least harm first: each change is enough.", "Plan")},
             "/api/v1/survey": {"get": _survey()},
             "/api/v1/devices": {"get": _listing("All device profiles, with the source of each figure.")},
@@ -45,6 +50,8 @@ def document() -> dict[str, Any]:
                 "Estimate": schemas.estimate_schema(),
                 "Plan": schemas.plan_schema(),
                 "Matrix": schemas.matrix_schema(),
+                "Compare": schemas.compare_schema(),
+                "Support": schemas.support_schema(),
                 "Survey": schemas.survey_schema(),
                 "Share": schemas.share_schema(),
                 "Error": schemas.error_schema(),
@@ -55,6 +62,17 @@ def document() -> dict[str, Any]:
 
 def _get(summary: str, answer: str) -> dict[str, Any]:
     return {"summary": summary, "parameters": _in_query(PARAMETERS | OPTIONS), "responses": _responses(answer)}
+
+
+def _support() -> dict[str, Any]:
+    return {
+        "summary": "Which pairs of K and V types each engine runs on devices, with the version and place that say so.",
+        "parameters": _in_query({"device": PARAMETERS["device"]}),
+        "responses": {
+            "200": _json("All engines; of llama.cpp's programs one stands for all.", "Support"),
+            "400": _json("What is wrong, and what would work.", "Error"),
+        },
+    }
 
 
 def _survey() -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Page:
     canonical: str
     api: str
     pairs: str
+    compare: str
     result: Result | None
     error: RequestError | None
     note: str = ""
@@ -59,13 +60,14 @@ def index() -> tuple[str, int, dict[str, str]]:
     except RequestError as error:
         said = {name: present for name, values in given.items() if (present := _present(values))}
         kept = typed(Query(engine=engine_of(said).id)) | said
-        return _render(Page(form(kept), request.full_path, "", "", None, error)), error.status, error.headers
+        return _render(Page(form(kept), request.full_path, "", "", "", None, error)), error.status, error.headers
     suffix = f"?{query.canonical()}" if query.canonical() else ""
     page = Page(
         form=form(typed(query)),
         canonical=url_for("pages.index", _external=True) + suffix,
         api=url_for("api.api_estimate", _external=True) + suffix,
         pairs=url_for("matrix.page") + suffix if query.program else "",
+        compare=url_for("compare.page") + suffix,
         result=result,
         error=None,
         note=note,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
+from app.support import SPEEDS
 from estimator.ggml import CACHE_TYPES
 from estimator.lines import KINDS
 from estimator.matrix import State
@@ -12,6 +13,7 @@ from estimator.sources.facts import MAX_TEXT as MAX_FACTS
 Schema = dict[str, Any]
 
 TOKENS: Final[Schema] = {"type": "integer", "minimum": 0, "description": "tokens"}
+STRING: Final[Schema] = {"type": "string"}
 BYTES: Final[Schema] = {"type": "integer", "minimum": 0, "description": "bytes"}
 
 
@@ -174,3 +176,73 @@ def survey_schema() -> Schema:
             "links": {"type": "object"},
         }
     )
+
+
+def compare_schema() -> Schema:
+    """All engines; those that refuse the state have no runs."""
+    tokens: Schema = {"type": "integer", "minimum": 0}
+    held: dict[str, Schema] = {
+        "limit": {"type": ["integer", "null"], "description": "bytes of all devices, or of the budget"},
+        **dict.fromkeys(("weights", "other", "cache"), BYTES),
+        "per_token": {"type": "number", "description": "bytes of cache"},
+    }
+    numbers: dict[str, Schema] = {
+        "max_context": {**tokens, "description": "as the engine's own option counts it; 0 if none fits"},
+        "max_context_of_request": {**tokens, "description": "tokens that each request has then"},
+        "n_ctx": {**tokens, "description": "tokens of a request that the sizes are for"},
+        "n_requests": {"type": "integer", "minimum": 1},
+        "kv_cache": BYTES,
+        "kv_cache_per_token": {"type": ["number", "null"], "description": "bytes; null without a cache"},
+        "total": BYTES,
+        "fits": {"type": "boolean"},
+        "budget": {"type": ["object", "null"], "description": "what an engine takes whatever the context is"},
+        "at_max_context": {**object_of(held), "type": ["object", "null"]},
+    }
+    run: dict[str, Schema] = {
+        "cache_type_k": {"type": "string"},
+        "cache_type_v": {"type": "string"},
+        "chosen": {"type": "boolean", "description": "the pair of the state, or what comes nearest to it"},
+        "support": object_of(_support_properties()),
+        "refusal": {"type": ["string", "null"]},
+        "numbers": {**object_of(numbers), "type": ["object", "null"]},
+        "links": {"type": "object"},
+    }
+    engine: dict[str, Schema] = {
+        **dict.fromkeys(("id", "name", "version"), STRING),
+        "weights": {"type": ["string", "null"], "description": "the format that it loads"},
+        "shares_context": {"type": "boolean", "description": "a context is of all requests together"},
+        "refusal": {"type": ["string", "null"]},
+        "counterparts": {"type": "object", "description": "types by the bits that engines are compared at"},
+        "runs": {"type": "array", "items": object_of(run)},
+        "links": {"type": "object"},
+    }
+    apart: dict[str, Schema] = {"bits": {"type": "integer"}, "says": {"type": "string"}}
+    return object_of(
+        {
+            "model": {"type": "object"},
+            "devices": {"type": "array", "items": {"type": "object"}},
+            "n_ctx": {"type": "integer", "description": "tokens that are asked for"},
+            "headline": {"type": "string"},
+            "detail": {"type": "string"},
+            "apart": {"type": "array", "items": object_of(apart)},
+            "engines": {"type": "array", "items": object_of(engine)},
+            "links": {"type": "object"},
+        }
+    )
+
+
+def _support_properties() -> dict[str, Schema]:
+    speed: Schema = {"type": "string", "enum": list(SPEEDS)}
+    return {"speed": speed, **dict.fromkeys(("why", "version", "source"), STRING)}
+
+
+def support_schema() -> Schema:
+    """Pairs of all engines on devices."""
+    pair = {**dict.fromkeys(("cache_type_k", "cache_type_v", "kv"), STRING), **_support_properties()}
+    engine: dict[str, Schema] = {
+        **dict.fromkeys(("id", "name", "version"), STRING),
+        "separate_kv": {"type": "boolean"},
+        "pairs": {"type": "array", "items": object_of(pair)},
+    }
+    listed: Schema = {"type": "array", "items": {"type": "object"}}
+    return object_of({"devices": listed, "engines": {"type": "array", "items": object_of(engine)}})

@@ -191,6 +191,10 @@ class Engine(ABC):
         """Tokens of a prompt computed at once where no number is asked for."""
         return 2048
 
+    def support_for(self, model: Model, device: Device, type_k: str, type_v: str) -> Support:
+        """The same for the heads of a model, where they decide."""
+        return self.support(device, type_k, type_v)
+
     # --- what follows from it
 
     def job(self, model: Model, run: Run, devices: Sequence[Device], companions: Companions = ALONE) -> Job:

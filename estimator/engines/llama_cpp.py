@@ -15,12 +15,12 @@ from estimator.estimate import MAX_DEVICES, estimate
 from estimator.fit import curve, max_context
 from estimator.ggml import CACHE_TYPES, block_elements, row_bytes
 from estimator.ggml import cache_type as element_type
-from estimator.kernels import kernel
+from estimator.kernels import cached_head_sizes, kernel
 from estimator.settings import MAX_N_BATCH, MAX_N_PARALLEL, Settings
 from estimator.sources.hparams import MAX_LAYERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from estimator.companions import Companions
     from estimator.devices import Device
@@ -253,6 +253,9 @@ class LlamaCpp(Engine):
     def support(self, device: Device, type_k: str, type_v: str) -> Support:
         return of_kernel(device, type_k, type_v)
 
+    def support_for(self, model: Model, device: Device, type_k: str, type_v: str) -> Support:
+        return of_kernel(device, type_k, type_v, cached_head_sizes(model))
+
     def recipes(self, job: Job, source: Source) -> tuple[Recipe, ...]:
         return (recipe(self.program, job, self.settings(job), source),)
 
@@ -278,9 +281,9 @@ def wrapped(found: Estimate) -> Result:
     )
 
 
-def of_kernel(device: Device, type_k: str, type_v: str) -> Support:
-    """How llama.cpp's flash attention reads a pair."""
-    found = kernel(device.backend, element_type(type_k), element_type(type_v))
+def of_kernel(device: Device, type_k: str, type_v: str, head_sizes: Collection[int] = ()) -> Support:
+    """How llama.cpp's flash attention reads a pair, of heads of these sizes where they are told."""
+    found = kernel(device.backend, element_type(type_k), element_type(type_v), head_sizes)
     speed = "supported" if found.speed == "fast" else found.speed
     return Support(speed, found.why, VERSION, "ggml-cuda/fattn.cu:497-640, ggml-metal-device.m:1726-1770")
 

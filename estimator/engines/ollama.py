@@ -21,6 +21,7 @@ from estimator.engines.options import Option
 from estimator.engines.result import Point, Result, Support
 from estimator.errors import SettingsError
 from estimator.fit import curve, max_context
+from estimator.kernels import cached_head_sizes
 from estimator.lines import SAFE_MARGIN
 from estimator.settings import MAX_N_PARALLEL, Settings
 
@@ -163,6 +164,9 @@ class Ollama(Engine):
 
     def support(self, device: Device, type_k: str, type_v: str) -> Support:
         return of_kernel(device, type_k, type_v)._replace(version=self.version)
+
+    def support_for(self, model: Model, device: Device, type_k: str, type_v: str) -> Support:
+        return of_kernel(device, type_k, type_v, cached_head_sizes(model))._replace(version=self.version)
 
     def recipes(self, job: Job, source: Source) -> tuple[Recipe, ...]:
         return recipes(job, source)

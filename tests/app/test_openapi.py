@@ -202,6 +202,26 @@ def test_the_matrix_conforms_to_its_schema(
     conform(described, response["content"]["application/json"]["schema"], reply.get_json())
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "status"),
+    [
+        ("compare", "model=gpt-oss-20b&kv=q8_0:q4_0", 200),
+        ("compare", "model=mamba-2.8b-hf", 200),
+        ("compare", "device=generic&engine=mlx", 200),
+        ("compare", "ctx=x", 400),
+        ("support", "device=m1-16gb", 200),
+        ("support", "ctx=4096", 400),
+    ],
+)
+def test_comparisons_conform_to_their_schema(
+    client: FlaskClient, described: dict[str, Any], path: str, query: str, status: int
+) -> None:
+    reply = client.get(f"/api/v1/{path}?{query}")
+    assert reply.status_code == status
+    response = described["paths"][f"/api/v1/{path}"]["get"]["responses"][str(status)]
+    conform(described, response["content"]["application/json"]["schema"], reply.get_json())
+
+
 @pytest.mark.parametrize(("query", "status"), [("ctx=16k&find=llama&kind=all", 200), ("sort=x", 400)])
 def test_surveys_conform_to_their_schema(
     client: FlaskClient, described: dict[str, Any], query: str, status: int
