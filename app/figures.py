@@ -141,7 +141,7 @@ def by_engine(engines: Sequence[str], depths: Mapping[str, Sequence[int | None]]
         "bargap": 0.22,
         "xaxis": {
             "title": {"text": "Largest context (tokens)"},
-            "range": [0, end * 1.28],
+            "range": [0, end * 1.42],
             "tickvals": ticks,
             "ticktext": [f"{tick // 1024}K" for tick in ticks],
             "fixedrange": True,

@@ -210,6 +210,7 @@ def compare_schema() -> Schema:
     engine: dict[str, Schema] = {
         **dict.fromkeys(("id", "name", "version"), STRING),
         "weights": {"type": ["string", "null"], "description": "the format that it loads"},
+        "without": {"type": "array", "items": STRING, "description": "parameters that it has no use for"},
         "shares_context": {"type": "boolean", "description": "a context is of all requests together"},
         "refusal": {"type": ["string", "null"]},
         "counterparts": {"type": "object", "description": "types by the bits that engines are compared at"},

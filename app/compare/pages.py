@@ -15,7 +15,8 @@ from app.errors import RequestError
 from app.parsing import parse
 
 if TYPE_CHECKING:
-    from app.compare.view import Comparison, Numbers, Row, Runner
+    from app.compare.numbers import Numbers
+    from app.compare.view import Comparison, Row, Runner
     from app.query import Query
 
 blueprint = Blueprint("compare", __name__)
@@ -106,6 +107,7 @@ def _runner_body(runner: Runner) -> dict[str, Any]:
         "name": runner.engine.name,
         "version": runner.engine.version,
         "weights": runner.weights or None,
+        "without": runner.without,
         "shares_context": runner.engine.shares_context,
         "refusal": runner.refusal or None,
         "counterparts": {str(bits): row.name for bits, row in runner.counterparts.items()},

@@ -11,7 +11,8 @@ from app.text import size, tokens
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from app.compare.view import Comparison, Held, Row, Runner
+    from app.compare.numbers import Held
+    from app.compare.view import Comparison, Row, Runner
 
 WORTH: Final = 100
 """A difference is worth a word from this part of the limit, or of the bytes of a token, on."""
@@ -93,13 +94,13 @@ def _depth(both: tuple[Runner, Row]) -> int:
 
 
 def _because(least: tuple[Runner, Row], best: tuple[Runner, Row]) -> str:
-    """What the lesser one has less of, or takes more of; the largest difference first."""
+    """What keeps the lesser one back: less that it may take, or more that it needs; what weighs most first."""
     low, high = (both[1].numbers and both[1].numbers.held for both in (least, best))
     if not low or not high or not low.limit or not high.limit:
         return ""
     parts = sorted(_parts(low, high, least[0], best[0]), reverse=True)
-    says = [words for weight, words in parts if weight * WORTH >= high.limit]
-    if abs(low.per_token - high.per_token) * WORTH >= high.per_token:
+    says = [words for lost, words in parts if lost * WORTH >= high.limit]
+    if (low.per_token - high.per_token) * WORTH >= high.per_token:
         says.append(f"{low.per_token:,.0f} B of cache a token against {high.per_token:,.0f} B")
     return f": {least[0].engine.name} has {'; '.join(says)}" if says else ""
 
@@ -118,13 +119,13 @@ def _span(rows: Sequence[tuple[Runner, Row]]) -> str:
 
 
 def _parts(low: Held, high: Held, least: Runner, best: Runner) -> Iterator[tuple[int, str]]:
-    """Bytes that each difference amounts to, and its words."""
+    """Bytes by which each keeps the lesser one back, and its words."""
     assert low.limit
     assert high.limit
-    yield abs(high.limit - low.limit), f"{size(low.limit)} that it may take against {size(high.limit)}"
+    yield high.limit - low.limit, f"{size(low.limit)} that it may take against {size(high.limit)}"
     formats = f" ({least.weights}; {best.weights})" if least.weights != best.weights else ""
-    yield abs(high.weights - low.weights), f"{size(low.weights)} of weights against {size(high.weights)}{formats}"
-    yield abs(high.other - low.other), f"{size(low.other)} of buffers and overhead against {size(high.other)}"
+    yield low.weights - high.weights, f"{size(low.weights)} of weights against {size(high.weights)}{formats}"
+    yield low.other - high.other, f"{size(low.other)} of buffers and overhead against {size(high.other)}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
 from app import text
+from app.compare.numbers import numbers_of
 from app.errors import as_bad_request
 from app.parsing import parse
 from app.support import Known, engines, everywhere, worst
@@ -21,59 +22,22 @@ from estimator.settings import MAX_N_CTX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from app.compare.numbers import Numbers
     from app.query import Query
     from estimator import Device, Model
     from estimator.engines.base import Engine
     from estimator.engines.packing import CacheType
-    from estimator.engines.result import Budget, Result
 
 COUNTERPARTS: Final = {16: "f16", 8: "q8_0", 4: "q4_0"}
 """Bits that engines are compared at, and the type of llama.cpp that a type is the counterpart of."""
+
+CHOSEN_ANEW: Final = ("engine", "kv", "weights")
+"""What every engine has its own counterparts of."""
 
 UNTOLD: Final = 4096
 """What comes so near to the most that any engine is asked is no limit of memory."""
 
 Types = tuple["CacheType", "CacheType"]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Bytes of all devices at the deepest context: ``limit`` is theirs, or the budget of them, None without any.
-
-    ``per_token`` is what each token of it has of the cache, ``other`` all that is neither weights nor cache.
-    """
-
-    limit: int | None
-    weights: int
-    other: int
-    cache: int
-    per_token: float
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """What a run takes: bytes on all devices at the context that is asked for, and how far it gets.
-
-    Args:
-        max_context: as the engine's own option counts tokens; 0 if none fits.
-        depth: tokens that each request has then, if all are as long; of slots that share a cache, what one can have.
-        n_ctx: the same at the context that is asked for.
-        n_requests: requests of that length.
-        cache: of keys and values, where the cache is, in system memory too.
-        per_token: of them for each token of the context, None without a cache.
-        held: what the devices hold at ``max_context``, None if none fits.
-    """
-
-    max_context: int
-    depth: int
-    n_ctx: int
-    n_requests: int
-    cache: int
-    per_token: float | None
-    total: int
-    fits: bool
-    budget: Budget | None
-    held: Held | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +76,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """An engine with all its rows; ``refusal`` is why there is none that runs."""
+    """An engine with all its rows; ``refusal`` is why there is none that runs.
+
+    ``without`` names what the state asks for and the engine has no use for.
+    """
 
     engine: Engine
     query: str
+    without: tuple[str, ...]
     weights: str
     rows: tuple[Row, ...]
     counterparts: dict[int, Row]
@@ -193,11 +161,15 @@ def _answer(query: Query, model: Model) -> Comparison:
 
 def _state(query: Query, engine: Engine, model: Model, devices: tuple[Device, ...]) -> Query:
     """The state for an engine: without what that has no use for, and at the same context."""
-    given = {**parse_qs(query.canonical()), "engine": [engine.id]}
+    given = {**_given(query), "engine": [engine.id]}
     found = parse(switched(given, query.engine)[0])
     if not query.ctx and engine.default_n_ctx(model, devices) != model.context_length:
         found = replace(found, ctx=model.context_length)
     return found
+
+
+def _given(query: Query) -> dict[str, list[str]]:
+    return parse_qs(query.canonical())
 
 
 def _runner(engine: Engine, state: Query, asked: Query, model: Model) -> Runner:
@@ -206,6 +178,7 @@ def _runner(engine: Engine, state: Query, asked: Query, model: Model) -> Runner:
     return Runner(
         engine=engine,
         query=state.canonical(),
+        without=tuple(name for name in _given(asked) if name not in (*_given(state), *CHOSEN_ANEW)),
         weights=_weights(engine, state, model) if taken else "",
         rows=rows,
         counterparts=_counterparts(engine, rows, state.devices()) if taken else {},
@@ -227,7 +200,7 @@ def _row(engine: Engine, state: Query, chosen: tuple[str, str], model: Model) ->
     devices = state.devices()
     link, is_chosen = state.canonical(), state.kv == chosen
     try:
-        numbers = _numbers(engine, state, model)
+        numbers = numbers_of(engine, state, model)
         support = worst(engine, devices, (types[0].id, types[1].id), model)
     except FathomError as error:
         refusal = as_bad_request(error).message
@@ -237,47 +210,6 @@ def _row(engine: Engine, state: Query, chosen: tuple[str, str], model: Model) ->
 
 def _refused(engine: Engine, why: str) -> Support:
     return Support("refused", why, engine.version, engine.source)
-
-
-def _numbers(engine: Engine, state: Query, model: Model) -> Numbers:
-    """What the engine says of a state.
-
-    Raises:
-        FathomError: it refuses it.
-    """
-    run, devices, beside = state.run(), state.devices(), state.companions()
-    job = engine.job(model, run, devices, beside)
-    now = engine.lay_out(job)
-    deepest = engine.max_context(model, run, devices, beside)
-    full = engine.estimate(model, replace(run, n_ctx=deepest), devices, beside) if deepest else None
-    cache = _of_kind(now, "kv_cache")
-    tokens = job.n_ctx if engine.shares_context else now.n_ctx * now.n_requests
-    sharing = now.n_requests if engine.shares_context and run.n_requests else 1
-    return Numbers(
-        max_context=deepest,
-        depth=min(full.n_ctx, deepest // sharing) if full else 0,
-        n_ctx=min(now.n_ctx, job.n_ctx // sharing),
-        n_requests=now.n_requests,
-        cache=cache,
-        per_token=cache / tokens if cache else None,
-        total=sum(share.total for share in now.devices),
-        fits=now.fits,
-        budget=now.budget,
-        held=_held(full, deepest if engine.shares_context else full.n_ctx * full.n_requests) if full else None,
-    )
-
-
-def _of_kind(found: Result, kind: str) -> int:
-    return sum(line.bytes for line in found.lines if line.kind == kind)
-
-
-def _held(full: Result, tokens: int) -> Held:
-    limits = [share.capacity for share in full.devices]
-    weights = sum(share.weights for share in full.devices)
-    cache = sum(share.kv_cache for share in full.devices)
-    total = sum(share.total for share in full.devices)
-    limit = None if None in limits else sum(filter(None, limits))
-    return Held(limit, weights, total - weights - cache, cache, cache / tokens)
 
 
 def _weights(engine: Engine, state: Query, model: Model) -> str:

@@ -16,17 +16,17 @@ function painted(trace) {
   const shade = roleColour(trace.meta);
   const copy = { ...trace, line: { ...trace.line, color: shade } };
   if (trace.stackgroup) Object.assign(copy, { fillcolor: shade, line: { width: 0, color: shade } });
-  if (trace.marker) Object.assign(copy, { marker: { ...trace.marker, color: shade }, textfont: { color: colour("ink"), size: 14 } });
+  if (trace.marker) Object.assign(copy, { marker: { ...trace.marker, color: shade }, textfont: { color: colour("ink"), size: trace.type === "bar" ? 12 : 14 } });
   return copy;
 }
 
-const NARROW = 520; // pixels: the legend goes below, where it does not take the chart's height
+const NARROW = 520; // pixels: the legend goes below, where it does not take the chart's height (bars are drawn higher)
 
 function themed(layout, width) {
   const axis = { gridcolor: colour("rule"), zerolinecolor: colour("rule"), linecolor: colour("rule"), automargin: true };
   return {
     ...layout,
-    legend: width < NARROW ? { ...layout.legend, y: -0.34, yanchor: "top", font: { size: 12 } } : layout.legend,
+    legend: width < NARROW ? { ...layout.legend, y: layout.barmode ? -0.14 : -0.34, yanchor: "top", font: { size: 12 } } : layout.legend,
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",
     font: { family: getComputedStyle(document.body).fontFamily, color: colour("ink"), size: 13 },

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -15,6 +16,8 @@ from app.parsing import parse as parse_query
 from app.support import engines
 from estimator.engines.registry import ENGINES
 from estimator.errors import FathomError
+from estimator.sources.facts import facts_text
+from estimator.sources.gguf import read_header
 from tests.app.html import parse
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from app.query import Query
 
 SMALL = "model=llama-3.2-1b-instruct&ctx=8192&device=rtx-3060-12-gb"
+HEADER = Path(__file__).parents[1] / "data" / "gguf" / "llama-dense.gguf"
 STATES = (
     SMALL,
     "model=gpt-oss-20b&kv=q8_0:q4_0",
@@ -109,6 +113,9 @@ def test_what_is_asked_of_one_engine_alone_is_left_out_for_others() -> None:
     assert states["llama-server"].ngl == states["ollama"].ngl == 3
     assert states["vllm"].ngl == -1
     assert not states["vllm"].draft
+    without = {one.engine.id: one.without for one in found.runners}
+    assert without["llama-server"] == ()
+    assert without["sglang"] == ("ngl", "draft")
     assert [one.engine.id for one in found.refused if "draft" in one.refusal] == ["ollama"]
     assert {(state.desktop, state.np) for state in states.values()} == {(True, 2)}
 
@@ -166,6 +173,20 @@ def test_a_mixed_pair_is_there_where_the_engine_can() -> None:
     found = {one.engine.id: one for one in compared("model=llama-3.2-1b-instruct&kv=q8_0:q4_0").runners}
     for engine, name in {"llama-server": "q8_0 : q4_0", "exllamav3": "q8 : q4", "vllm": "fp8"}.items():
         assert [row.name for row in found[engine].rows if row.is_chosen] == [name]
+
+
+def test_what_an_engine_has_no_use_for_is_told(client: FlaskClient) -> None:
+    page = parse(client.get("/compare?model=llama-3.2-1b-instruct&kvo=off&kv=q8_0").text)
+    rows = [cells[0] for cells in page.one("table", class_="engines").table()[1:]]
+    assert [row.endswith("; without kvo") for row in rows if row.startswith("vLLM")] == [True]
+    assert not any("without" in row for row in rows if row.startswith("llama-server"))
+
+
+def test_a_model_that_a_link_tells_of_is_compared(client: FlaskClient) -> None:
+    facts = facts_text(read_header(HEADER))
+    found = body(client, urlencode({"facts": facts, "device": "rtx-3060-12-gb"}))
+    assert found["model"]["id"] is None
+    assert sum(not one["refusal"] for one in found["engines"]) > 4
 
 
 @pytest.mark.parametrize("program", ["llama-cli", "llama-bench"])

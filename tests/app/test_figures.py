@@ -169,3 +169,19 @@ def test_the_vendored_bundle_is_the_version_that_the_figures_are_checked_with() 
     version = get_plotlyjs_version()
     assert bundle.name == f"plotly-basic-{version}.min.js"
     assert f"v{version}\n" in bundle.read_text(encoding="utf-8")[:200]
+
+
+def test_bars_of_engines_end_at_twice_the_training_and_say_their_numbers() -> None:
+    figure = figures.by_engine(["one", "two"], {"16 bits": [1000, None], "8 bits": [5000, 0]}, 1024)
+    go.Figure(figure)
+    first, second = figure["data"]
+    assert (first["x"], first["text"]) == ([1000, 0], ["1,000", "refused"])
+    assert (second["x"], second["text"]) == ([2048, 0], ["5,000 →", "does not fit"])
+    assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [1024]
+    assert figure["layout"]["xaxis"]["range"][1] > 2048
+
+
+def test_a_training_that_no_bar_reaches_has_no_line() -> None:
+    figure = figures.by_engine(["one"], {"16 bits": [1000]}, 4096)
+    assert figure["data"][0]["x"] == [1000]
+    assert "shapes" not in figure["layout"]

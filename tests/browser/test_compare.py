@@ -30,7 +30,7 @@ def test_the_chart_has_the_bars_and_numbers_of_the_table(visit: Visit) -> None:
     expect(page.locator("fit-chart[data-drawn]")).to_be_visible()
     rows = page.locator("table.engines tbody tr")
     assert page.locator("fit-chart .bars .point").count() == 3 * rows.count()
-    drawn = {text.removesuffix(" →") for text in page.locator("fit-chart .bartext").all_inner_texts()}
+    drawn = {text.removesuffix(" →") for text in page.locator("fit-chart .bartext").all_text_contents()}
     assert {link.inner_text() for link in rows.locator("td a").all()} <= drawn
     fills = page.locator("fit-chart .trace.bars").evaluate_all(
         "traces => traces.map((trace) => getComputedStyle(trace.querySelector('.point path')).fill)"

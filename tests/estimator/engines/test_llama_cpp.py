@@ -224,3 +224,14 @@ def test_programs_are_engines() -> None:
         found = engine(one.id)
         assert isinstance(found, LlamaCpp)
         assert found.program is one
+
+
+@pytest.mark.parametrize("name", ["llama-server", "ollama"])
+@pytest.mark.parametrize(("model", "speed"), [("llama-3.2-1b-instruct", "supported"), ("deepseek-v2-lite", "slow")])
+def test_support_for_a_model_goes_by_its_heads(name: str, model: str, speed: str) -> None:
+    runs, card = engine(name), device("rtx-4090")
+    assert runs
+    found = runs.support_for(catalogue_model(model, "Q4_K_M"), card, "q8_0", "q8_0")
+    assert found.speed == speed
+    assert found.version == runs.support(card, "q8_0", "q8_0").version
+    assert runs.support(card, "q8_0", "q8_0").speed == "supported"
