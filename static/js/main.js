@@ -61,7 +61,8 @@ function show(page, url, record) {
 // The new form is taken over field by field, so that the focus and what is being typed stay.
 function takeForm(next) {
   const active = document.activeElement;
-  const sameFields = next.elements.length === form.elements.length;
+  const sameEngine = next.elements.was.value === form.elements.was.value;
+  const sameFields = sameEngine && next.elements.length === form.elements.length;
   if (!sameFields || !form.contains(active)) {
     const open = [...form.querySelectorAll("details")].map((part) => part.open);
     const alike = () => [...form.elements].filter((one) => one.name === active?.name && one.id === active?.id);
