@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from app import figures, text
+from app import contexts, figures, text
 from app.outcome import EngineOutcome, outcome_of
 from app.recipes import recipes
 from app.result import Alternative, Result, Row
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from app.query import Query
     from estimator import Model
     from estimator.engines.result import Result as Answer
-
-LADDER: Final = tuple(2**power for power in range(11, 24))
-"""Contexts of the table, in tokens: 2K, 4K, ... 8M."""
 
 
 def by_engine(query: Query, model: Model) -> Result:
@@ -67,15 +64,13 @@ def _answer(query: Query, model: Model) -> Result:
 def _points(query: Query, found: EngineOutcome) -> list[Point]:
     """The curve, with points at the context that was asked for and where the limit is reached."""
     job, engine = found.job, found.engine
-    asked = max(job.model.context_length, found.n_ctx, 1024)
-    deepest = found.max_context
-    end = max(asked, deepest + deepest // 8) if deepest < 2 * asked else asked
+    end = contexts.end(job.model.context_length, found.n_ctx, found.max_context)
     if engine.caps_context:
         end = min(end, job.model.context_length)
     curve = engine.curve(job.model, query.run(), job.devices, end, job.companions)
     points = {point.n_ctx: point for point in curve}
     last = max(points)
-    for n_ctx in {deepest, found.n_ctx}:
+    for n_ctx in {found.max_context, found.n_ctx}:
         if 0 < n_ctx < last and n_ctx not in points:
             points[n_ctx] = Point(n_ctx, _at(query, found, n_ctx))
     return [points[n_ctx] for n_ctx in sorted(points)]
@@ -88,13 +83,9 @@ def _at(query: Query, found: EngineOutcome, n_ctx: int) -> Answer:
 
 def _rows(query: Query, found: EngineOutcome) -> list[Row]:
     """The curve as a table: round contexts, the one that was asked for and the deepest that fits."""
-    trained, deepest = found.job.model.context_length, found.max_context
-    notes = {n_ctx: "" for n_ctx in LADDER if n_ctx <= max(trained, found.n_ctx)}
-    notes[trained] = "trained for"
-    if 0 < deepest <= max(trained, found.n_ctx):
-        notes[deepest] = "the most that fits"
-    notes[found.n_ctx] = ", ".join(filter(None, (notes.get(found.n_ctx, ""), "asked for")))
-    return [Row(n_ctx, _at(query, found, n_ctx), notes[n_ctx], None) for n_ctx in sorted(notes)]
+    trained = found.job.model.context_length
+    notes = contexts.noted(trained, found.n_ctx, max(trained, found.n_ctx), found.max_context)
+    return [Row(n_ctx, _at(query, found, n_ctx), notes[n_ctx], None) for n_ctx in notes]
 
 
 def _alternatives(query: Query, found: EngineOutcome) -> Iterator[Alternative]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from app import figures, text
+from app import contexts, figures, text
 from app.advice import advice
 from app.engine_view import by_engine
 from app.errors import as_bad_request
@@ -20,7 +20,6 @@ from estimator import Point, curve, estimate, max_context
 from estimator.accuracy import PLACEMENTS, band, placement
 from estimator.companions import ALONE
 from estimator.errors import FathomError, SettingsError
-from estimator.fit import STEP
 from estimator.memory.context import resolve
 from estimator.sources.ollama import is_library_name
 
@@ -29,13 +28,10 @@ if TYPE_CHECKING:
 
     from app.hub import Source
     from app.query import Asked
-    from estimator import Model, Settings
+    from estimator import Model
 
 COMPARED_TYPES: Final = ("f16", "q8_0", "q4_0")
 """K/V types that every page compares with the chosen pair."""
-
-LADDER: Final = tuple(2**power for power in range(11, 24))
-"""Contexts of the table, in tokens: 2K, 4K, ... 8M."""
 
 
 def answer(query: Query) -> Result:
@@ -121,19 +117,13 @@ def _accuracy(asked: Asked) -> str:
     return f"{said} What a driver and its kernels add is modelled."
 
 
-def _end(model: Model, settings: Settings, deepest: int) -> int:
-    """How far the chart goes: to the trained length, to what was asked for, and beyond the limit if that is near."""
-    asked = max(model.context_length, settings.n_ctx, 4 * STEP)
-    return max(asked, deepest + deepest // 8) if deepest < 2 * asked else asked
-
-
 def _curve(asked: Asked, end: int) -> list[Point]:
     return list(curve(asked.model, asked.settings, asked.devices, end, asked.companions))
 
 
 def _points(asked: Asked, deepest: int, crossings: Iterable[int]) -> list[Point]:
     """The curve, with a point where each limit is reached."""
-    end = _end(asked.model, asked.settings, deepest)
+    end = contexts.end(asked.model.context_length, asked.settings.n_ctx, deepest)
     points = {point.n_ctx: point for point in _curve(asked, end)}
     for n_ctx in crossings:
         if 0 < n_ctx < end and n_ctx not in points:
@@ -179,14 +169,9 @@ def _rows(found: Outcome, host_bandwidth_gbps: float) -> list[Row]:
     """The curve as a table: round contexts, the one that was asked for and the deepest that fits."""
     asked, now, deepest = found.asked, found.estimate, found.max_context
     trained = asked.model.context_length
-    end = max(trained, now.context.n_ctx)
-    notes = {n_ctx: "" for n_ctx in LADDER if n_ctx <= end}
-    notes[trained] = "trained for"
-    if 0 < deepest <= end:
-        notes[deepest] = "the most that fits"
-    n_ctx = asked.settings.n_ctx or trained
-    notes[n_ctx] = ", ".join(filter(None, (notes.get(n_ctx, ""), "asked for")))
-    estimates = {n_ctx: at(asked, n_ctx) for n_ctx in sorted(notes)}
+    last = max(trained, now.context.n_ctx)
+    notes = contexts.noted(trained, asked.settings.n_ctx or trained, last, deepest)
+    estimates = {n_ctx: at(asked, n_ctx) for n_ctx in notes}
     return [
         Row(n_ctx, there, notes[n_ctx], bound(asked, there, host_bandwidth_gbps)) for n_ctx, there in estimates.items()
     ]
