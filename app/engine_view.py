@@ -23,17 +23,13 @@ if TYPE_CHECKING:
     from estimator.engines.result import Result as Answer
 
 
+@lru_cache(maxsize=256)
 def by_engine(query: Query, model: Model) -> Result:
     """Everything the page says about a state that another engine runs.
 
     Raises:
         RequestError: the state cannot be: with the query's own name of the field.
     """
-    return _answer(query, model)
-
-
-@lru_cache(maxsize=256)
-def _answer(query: Query, model: Model) -> Result:
     found = outcome_of(query, model)
     assert isinstance(found, EngineOutcome)
     engine, devices = found.engine, found.devices

@@ -44,28 +44,40 @@ def reach(query: Query, full: Model | None, found: Outcome) -> tuple[Reach, ...]
         full: the model in full precision, where it is at hand.
         found: the answer to the state.
     """
-    return tuple(_reach(query, full, found))
+    return (*_of_context(query, found), *_of_weights(query, full, found), *_of_places(query, found))
 
 
-def _reach(query: Query, full: Model | None, found: Outcome) -> Iterator[Reach]:
+def _of_context(query: Query, found: Outcome) -> Iterator[Reach]:
+    """The context, slots that have as much of it each, the types of its cache."""
     model, settings, devices, beside = asked = found.asked
     context = found.estimate.context
     other = replace(query, ctx=found.max_context)
     yield _one("n_ctx", "Deepest context", _tokens(context.n_ctx), _tokens(found.max_context), other)
-    if model.traits.cached:
-        slots = most_slots(model, settings, devices, context.n_ctx_seq, beside)
-        says = f"Most slots with {text.tokens(context.n_ctx_seq)} tokens each"
-        other = replace(query, np=slots or 1, ctx=(slots or 1) * context.n_ctx_seq)
-        shared = context.n_stream == 1 < context.n_seq_max
-        now = f"{context.n_seq_max} that share one cache" if shared else str(context.n_seq_max)
-        yield _one("n_parallel", says, now, str(slots or ""), other)
-        pair = best_pair(*asked)
-        most = " : ".join(dict.fromkeys(pair)) if pair else ""
-        now = " : ".join(dict.fromkeys(query.kv))
-        yield _one("cache_types", "Cache of the most bits", now, most, replace(query, kv=pair or query.kv))
+    if not model.traits.cached:
+        return
+    slots = most_slots(model, settings, devices, context.n_ctx_seq, beside)
+    says = f"Most slots with {text.tokens(context.n_ctx_seq)} tokens each"
+    other = replace(query, np=slots or 1, ctx=(slots or 1) * context.n_ctx_seq)
+    shared = context.n_stream == 1 < context.n_seq_max
+    now = f"{context.n_seq_max} that share one cache" if shared else str(context.n_seq_max)
+    yield _one("n_parallel", says, now, str(slots or ""), other)
+    pair = best_pair(*asked)
+    most = " : ".join(dict.fromkeys(pair)) if pair else ""
+    now = " : ".join(dict.fromkeys(query.kv))
+    yield _one("cache_types", "Cache of the most bits", now, most, replace(query, kv=pair or query.kv))
+
+
+def _of_weights(query: Query, full: Model | None, found: Outcome) -> Iterator[Reach]:
+    """The quantization."""
     if full:
+        _, settings, devices, beside = found.asked
         name = largest_quantization(full, settings, devices, QUANTIZATIONS, beside) or ""
         yield _one("file_type", "Largest quantization", query.quant, name, replace(query, quant=name or query.quant))
+
+
+def _of_places(query: Query, found: Outcome) -> Iterator[Reach]:
+    """Layers on devices, experts in system memory, how devices share the layers."""
+    model, settings, devices, beside = asked = found.asked
     count = model.n_layer_all + 1
     layers = most_layers(*asked)
     now = str(count if query.ngl < 0 else min(query.ngl, count))
