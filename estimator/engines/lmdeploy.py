@@ -28,7 +28,7 @@ from estimator.engines.lmdeploy_tables import (
 )
 from estimator.engines.result import Budget, Result, Support, result
 from estimator.lines import Line, labels_of
-from estimator.memory.overhead import overhead
+from estimator.memory.overhead import driver_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,15 +113,13 @@ class Lmdeploy(Engine):
 
 def _before(device: Device) -> Iterator[Parts]:
     """What is on a device before LMDeploy is."""
-    for cost in overhead(device):
-        if cost.label.endswith(" context"):
-            yield "overhead", cost.label, cost.bytes, cost.basis, cost.explain
+    for cost in driver_context(device):
+        yield "overhead", cost.label, cost.bytes, cost.basis, cost.explain
     for kept in device.reserves:
         yield "overhead", kept.label, kept.bytes, "margin", kept.explain
 
 
 def _weights(job: Job) -> Iterator[Parts]:
-    assert job.format
     yield from weight_parts(job)
     yield from encoder_parts(job)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from estimator.engines.layout import layout
 from estimator.engines.options import Option
 from estimator.engines.packing import F16, CacheType, Packing, cache_type
-from estimator.engines.weights import BF16, WeightFormat
+from estimator.engines.weights import AWQ, BF16, MXFP4, WeightFormat
 from estimator.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
@@ -52,15 +52,8 @@ OF_TURBOMIND: Final = ("none", "int8", "int4")
 WEIGHT_FORMATS: Final = (
     BF16,
     WeightFormat("fp8", "fp8, in blocks of 128", Packing(8), option="fp8", note="needs such a checkpoint on TurboMind"),
-    WeightFormat("awq", "AWQ or GPTQ 4-bit, groups of 128", Packing(4, 128, 20), note="needs such a checkpoint"),
-    WeightFormat(
-        "mxfp4",
-        "MXFP4 experts",
-        Packing(4, 32, 8),
-        frozenset({"expert"}),
-        note="as gpt-oss is stored",
-        file_types=("MXFP4_MOE",),
-    ),
+    AWQ,
+    MXFP4,
 )
 """Of ``--model-format`` (cli/utils.py:139-151)."""
 

@@ -8,7 +8,7 @@ from estimator.engines.checkpoint import refuse_unknown, words
 from estimator.engines.layout import layout, shown
 from estimator.engines.options import Option
 from estimator.engines.packing import F16, CacheType, Packing, cache_type
-from estimator.engines.weights import BF16, Role, WeightFormat
+from estimator.engines.weights import BF16, MXFP4, Role, WeightFormat
 from estimator.errors import SettingsError
 from estimator.settings import MAX_N_CTX
 
@@ -57,14 +57,7 @@ def _format(bits: int) -> WeightFormat:
 WEIGHT_FORMATS: Final = (
     BF16,
     *(_format(bits) for bits in (8, 6, 5, 4, 3, 2)),
-    WeightFormat(
-        "mxfp4",
-        "MXFP4 experts",
-        Packing(4, 32, 8),
-        frozenset({"expert"}),
-        note="as gpt-oss is stored",
-        file_types=("MXFP4_MOE",),
-    ),
+    MXFP4,
 )
 
 OPTIONS: Final = (

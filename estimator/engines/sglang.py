@@ -28,7 +28,7 @@ from estimator.engines.sglang_tables import (
 )
 from estimator.errors import DeviceError
 from estimator.lines import Kind, Line, labels_of
-from estimator.memory.overhead import overhead
+from estimator.memory.overhead import driver_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,7 +123,7 @@ class Sglang(Engine):
 
 
 def _start(job: Job, device: Device, label: str) -> Start:
-    costs = [cost for cost in overhead(device) if cost.label.endswith(" context")]
+    costs = driver_context(device)
     lines = [Line(label, "overhead", cost.label, cost.bytes, cost.basis, cost.explain) for cost in costs]
     lines += [Line(label, "overhead", kept.label, kept.bytes, "margin", kept.explain) for kept in device.reserves]
     if len(job.devices) > 1 and device.backend != "generic":
@@ -140,7 +140,6 @@ def _refuse_unlike(job: Job, frees: Sequence[int]) -> None:
 
 
 def _weights(job: Job) -> Iterator[Parts]:
-    assert job.format
     yield from weight_parts(job)
     yield from encoder_parts(job)
     if twice := absorbed(job.model):

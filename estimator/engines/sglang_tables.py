@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from estimator.engines.layout import layout
 from estimator.engines.options import Option
 from estimator.engines.packing import F16, CacheType, Packing, cache_type
-from estimator.engines.weights import BF16, WeightFormat
+from estimator.engines.weights import AWQ, BF16, MXFP4, NVFP4, WeightFormat
 from estimator.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
@@ -42,16 +42,9 @@ WEIGHT_FORMATS: Final = (
     BF16,
     WeightFormat("fp8", "fp8, quantized as it loads", Packing(8), option="fp8"),
     WeightFormat("int8", "int8 (W8A8), a scale a row", Packing(8, 0, 32), note="needs such a checkpoint"),
-    WeightFormat("awq", "AWQ or GPTQ 4-bit, groups of 128", Packing(4, 128, 20), note="needs such a checkpoint"),
-    WeightFormat("nvfp4", "NVFP4, groups of 16", Packing(4, 16, 8), note="needs such a checkpoint"),
-    WeightFormat(
-        "mxfp4",
-        "MXFP4 experts",
-        Packing(4, 32, 8),
-        frozenset({"expert"}),
-        note="as gpt-oss is stored",
-        file_types=("MXFP4_MOE",),
-    ),
+    AWQ,
+    NVFP4,
+    MXFP4,
 )
 """Of ``--quantization`` (arg_groups/choices.py:32-67) those that a GGUF file has a counterpart of."""
 

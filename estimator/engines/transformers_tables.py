@@ -9,7 +9,7 @@ from estimator.engines.checkpoint import refuse_unknown, words
 from estimator.engines.layout import layout
 from estimator.engines.options import Option
 from estimator.engines.packing import F16, CacheType, Packing, cache_type
-from estimator.engines.weights import BF16, Role, WeightFormat
+from estimator.engines.weights import BF16, MXFP4, Role, WeightFormat
 from estimator.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -71,14 +71,7 @@ WEIGHT_FORMATS: Final = (
         "a scale of four bytes for each 64",
     ),
     WeightFormat("hqq4", "HQQ 4-bit, groups of 64", Packing(4, 64, 32), LINEAR, "hqq"),
-    WeightFormat(
-        "mxfp4",
-        "MXFP4 experts",
-        Packing(4, 32, 8),
-        frozenset({"expert"}),
-        note="as gpt-oss is stored",
-        file_types=("MXFP4_MOE",),
-    ),
+    MXFP4,
 )
 OPTIONS: Final = (
     Option(

@@ -16,7 +16,7 @@ from estimator.engines.vllm_recipe import recipes
 from estimator.engines.vllm_tables import CACHE_TYPES, OPTIONS, WEIGHT_FORMATS, max_num_seqs, refusal, refuse, tier
 from estimator.errors import SettingsError
 from estimator.lines import Basis, Kind, Line, labels_of
-from estimator.memory.overhead import overhead
+from estimator.memory.overhead import driver_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,7 +112,7 @@ def _needs(job: Job, device: Device, label: str) -> Needs:
     share = job.number("gpu_memory_utilization")
     budget = ceil(device.capacity * share)
     # vLLM looks at what is free after the driver's context is there (v1/worker/utils.py:780-800)
-    context = sum(cost.bytes for cost in overhead(device) if cost.label.endswith(" context"))
+    context = sum(cost.bytes for cost in driver_context(device))
     free = device.capacity - context - sum(reserve.bytes for reserve in device.reserves)
     if budget > free:
         most = int(100 * free / device.capacity) / 100

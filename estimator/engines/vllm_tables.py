@@ -9,7 +9,7 @@ from estimator.engines.layout import layout
 from estimator.engines.options import Option
 from estimator.engines.packing import F16, CacheType, Packing, cache_type
 from estimator.engines.vllm_cache import EXPANDED
-from estimator.engines.weights import BF16, WeightFormat
+from estimator.engines.weights import AWQ, BF16, MXFP4, NVFP4, WeightFormat
 from estimator.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
@@ -56,16 +56,9 @@ WEIGHT_FORMATS: Final = (
         option="int8_per_channel_weight_only",
         note="a scale of four bytes for each channel",
     ),
-    WeightFormat("awq", "AWQ or GPTQ 4-bit, groups of 128", Packing(4, 128, 20), note="needs such a checkpoint"),
-    WeightFormat("nvfp4", "NVFP4, groups of 16", Packing(4, 16, 8), note="needs such a checkpoint"),
-    WeightFormat(
-        "mxfp4",
-        "MXFP4 experts",
-        Packing(4, 32, 8),
-        frozenset({"expert"}),
-        note="as gpt-oss is stored",
-        file_types=("MXFP4_MOE",),
-    ),
+    AWQ,
+    NVFP4,
+    MXFP4,
 )
 
 OPTIONS: Final = (

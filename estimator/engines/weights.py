@@ -59,6 +59,19 @@ class WeightFormat:
 
 
 BF16: Final = WeightFormat("bf16", "16-bit, as most checkpoints are", F16, frozenset())
+AWQ: Final = WeightFormat(
+    "awq", "AWQ or GPTQ 4-bit, groups of 128", Packing(4, 128, 20), note="needs such a checkpoint"
+)
+NVFP4: Final = WeightFormat("nvfp4", "NVFP4, groups of 16", Packing(4, 16, 8), note="needs such a checkpoint")
+MXFP4: Final = WeightFormat(
+    "mxfp4",
+    "MXFP4 experts",
+    Packing(4, 32, 8),
+    frozenset({"expert"}),
+    note="as gpt-oss is stored",
+    file_types=("MXFP4_MOE",),
+)
+"""Formats of checkpoints, which are the same bytes whoever loads them."""
 
 
 class Stored(NamedTuple):

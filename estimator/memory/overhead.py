@@ -66,10 +66,17 @@ def overhead(device: Device) -> tuple[OverheadLine, ...]:
 
 def _of_process(device: Device) -> tuple[OverheadLine, ...]:
     if device.backend == "cuda":
-        return _cuda_context(device), _cublas(device), _cuda_kernels()
+        return *driver_context(device), _cublas(device), _cuda_kernels()
     if device.backend == "rocm":
-        return _hip_context(), _hip_kernels()
+        return *driver_context(device), _hip_kernels()
     return ()
+
+
+def driver_context(device: Device) -> tuple[OverheadLine, ...]:
+    """What the driver takes for a process before that does anything: the same for every engine."""
+    if device.backend == "cuda":
+        return (_cuda_context(device),)
+    return (_hip_context(),) if device.backend == "rocm" else ()
 
 
 def overhead_again(device: Device) -> tuple[OverheadLine, ...]:
