@@ -58,6 +58,7 @@ def test_nothing_goes_farther() -> None:
     found = reached(STATES["it fits"])
     farther: dict[str, Any] = {"n_ctx": {"ctx": state(found["n_ctx"]).ctx + 256}}
     slots = state(found["n_parallel"]).np
+    assert state(found["n_parallel"]).ctx == slots * 32768  # each has as much as was asked for
     farther["n_parallel"] = {"np": slots + 1, "ctx": (slots + 1) * 32768}
     assert slots > 1
     for kind, changes in farther.items():
