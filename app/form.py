@@ -111,6 +111,11 @@ class Form:
         """Whether anything is said of how the model is run."""
         return self._says((*TUNED, *(option.name for option in self.options)))
 
+    @property
+    def used(self) -> dict[str, str]:
+        """What is said of how the devices are used, apart from how a model is shared."""
+        return {name: self.value(name) for name in USED if name != "ts" and self._says((name,))}
+
     def _says(self, names: Sequence[str]) -> bool:
         default = typed(Query(engine=self.runs.id))
         return any(self.typed.get(name, default.get(name)) != default.get(name) for name in names)

@@ -9,14 +9,14 @@ from urllib.parse import urlencode
 
 from app import hub
 from app.beside import companions
-from app.errors import RequestError, as_bad_request
+from app.errors import as_bad_request
 from app.library import Loaded, from_library
 from app.machine import Machine
 from app.values import DEFAULT_TYPE, texts
 from estimator.engines.base import Run
 from estimator.engines.llama_cpp import PROGRAMS, Program, kept_on_cpu, program
 from estimator.engines.registry import engine
-from estimator.errors import FathomError
+from estimator.errors import FathomError, SettingsError
 from estimator.sources.catalogue import catalogue_model, full_precision
 from estimator.sources.facts import checked_facts
 from estimator.sources.ollama import is_library_name
@@ -125,9 +125,12 @@ class Query:
         """How a program of llama.cpp runs it, with the program's defaults.
 
         Raises:
-            SettingsError: a value is out of range.
+            SettingsError: a value is out of range; ``not-with-engine``: the engine is none of llama.cpp's programs.
         """
-        assert self.program
+        if self.program is None:
+            allowed = tuple(known.id for known in PROGRAMS)
+            message = f"engine is {self.engine}; this is answered for llama.cpp's programs: {', '.join(allowed)}"
+            raise SettingsError("not-with-engine", message, field="engine", allowed=allowed)
         given: dict[str, Any] = {"n_parallel": self.np} if self.np != -1 else {}
         if self.ub != -1:
             given["n_ubatch"] = self.ub
@@ -218,12 +221,8 @@ def checked(query: Query, model: Model | None = None) -> Asked:
         model: its model, where that is loaded already.
 
     Raises:
-        RequestError: with the query's own name of the field; ``not-with-engine`` where it is none of llama.cpp's.
+        RequestError: with the query's own name of the field.
     """
-    if query.program is None:
-        allowed = tuple(known.id for known in PROGRAMS)
-        message = f"engine is {query.engine}; this is answered for llama.cpp's programs: {', '.join(allowed)}"
-        raise RequestError("not-with-engine", "engine", message, allowed)
     try:
         return Asked(model or query.load().model, query.settings(), query.devices(), query.companions())
     except FathomError as error:

@@ -103,7 +103,7 @@ def test_an_option_of_the_engine_is_a_parameter(client: FlaskClient) -> None:
     assert "--gpu-memory-utilization 0.5" in less["recipes"][0]["text"]
 
 
-@pytest.mark.parametrize("path", ["/api/v1/matrix", "/api/v1/plan", "/matrix"])
+@pytest.mark.parametrize("path", ["/api/v1/matrix", "/api/v1/plan", "/matrix", "/what-runs", "/api/v1/survey"])
 def test_what_only_llama_cpp_has_is_refused_to_others(client: FlaskClient, path: str) -> None:
     reply = client.get(f"{path}?engine=vllm")
     assert reply.status_code == 400

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from flask import template_rendered
@@ -255,6 +255,15 @@ def test_every_type_that_runs_has_its_numbers(client: FlaskClient, query: Query)
     for cells, other in zip(table.table()[1:], answer(query).alternatives, strict=True):
         expected = [f"{other.max_context:,}", text.size(other.cache), text.size(other.total)]
         assert cells[:4] == [other.name, *([""] * 3 if other.is_refused else expected)]
+
+
+def test_what_else_runs_is_asked_of_the_devices_as_they_are_used(client: FlaskClient) -> None:
+    links = opened(client, SHARED).all("a")
+    (link,) = [one.attributes["href"] for one in links if one.text.startswith("What else runs")]
+    asked = parse_qs(urlsplit(link).query)
+    assert asked["device"] == list(SHARED.device)
+    assert (asked["os"], asked["desktop"], asked["taken"], asked["gtt"]) == (["windows"], ["on"], ["300"], ["40960"])
+    assert client.get(link).status_code == 200
 
 
 def test_warnings_are_on_the_page(client: FlaskClient) -> None:
