@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from estimator.companions import ALONE
@@ -127,8 +128,9 @@ def curve(
     """Memory from the least context to ``last``, with a point wherever a line bends: between points it is straight.
 
     Memory is linear in the context but for a few bends (a window that is full, another part of the graph that
-    becomes the largest), so stretches are halved until their inner points lie on the straight line. Every slot with a
-    cache of its own has a multiple of 256 tokens; the curve goes from one such context to the next.
+    becomes the largest), so stretches are halved until their inner points lie on the straight line, or there are
+    ``MOST_POINTS``. Every slot with a cache of its own has a multiple of 256 tokens; the curve goes from one such
+    context to the next.
 
     Args:
         last: tokens, the end of the curve; rounded up.
@@ -139,9 +141,7 @@ def curve(
     def at(steps: int) -> tuple[Held, ...]:
         return load.at(steps * step)
 
-    end = max(-(-last // step), 2)
-    bends = {1, end}
-    _refine(bends, 1, end, at)
+    bends = _bends(max(-(-last // step), 2), at)
     return tuple(
         Point(n, estimate(model, replace(settings, n_ctx=n), devices, companions))
         for n in (s * step for s in sorted(bends))
@@ -151,29 +151,40 @@ def curve(
 STRAIGHT: Final = 4096
 """Bytes that a point may lie off the line between its neighbours: alignment, not a bend."""
 
+MOST_POINTS: Final = 128
+"""Points of a curve that bends everywhere: more than anybody sees."""
 
-def _refine(bends: set[int], low: int, high: int, at: Callable[[int], Sequence[Held]]) -> None:
-    """Add points between two until every stretch is straight."""
-    if high - low < 2:
-        return
+
+def _bends(end: int, at: Callable[[int], Sequence[Held]]) -> set[int]:
+    """The first step, the end, and points between them until every stretch is straight, the most bent one first."""
+    bends = {1, end}
+    stretches = [(-_bent(1, end, at), 1, end)]
+    while len(bends) < MOST_POINTS:
+        bent, low, high = heappop(stretches)
+        if -bent <= STRAIGHT:
+            break
+        middle = (low + high) // 2
+        bends.add(middle)
+        for half in ((low, middle), (middle, high)):
+            heappush(stretches, (-_bent(*half, at), *half))
+    return bends
+
+
+def _bent(low: int, high: int, at: Callable[[int], Sequence[Held]]) -> float:
+    """Bytes that cache or compute buffer of a device lie off the line between two points, at most."""
     inner = {low + (high - low) * quarter // 4 for quarter in (1, 2, 3)} - {low, high}
-    if all(_is_straight((low, at(low)), (steps, at(steps)), (high, at(high))) for steps in inner):
-        return
-    middle = (low + high) // 2
-    bends.add(middle)
-    _refine(bends, low, middle, at)
-    _refine(bends, middle, high, at)
+    return max((_off((low, at(low)), (steps, at(steps)), (high, at(high))) for steps in inner), default=0)
 
 
 Place = tuple[int, Sequence[Held]]
 """Steps, and what each device holds there."""
 
 
-def _is_straight(first: Place, point: Place, last: Place) -> bool:
-    """Whether every device's cache and compute buffer at ``point`` lie on the line between the other two."""
+def _off(first: Place, point: Place, last: Place) -> float:
+    """Bytes that every device's cache or compute buffer at ``point`` lies off the line between the other two."""
     share = (point[0] - first[0]) / (last[0] - first[0])
-    for a, b, c in zip(first[1], point[1], last[1], strict=True):
-        for low, here, high in ((a.cache, b.cache, c.cache), (a.compute, b.compute, c.compute)):
-            if abs(low + (high - low) * share - here) > STRAIGHT:
-                return False
-    return True
+    return max(
+        abs(low + (high - low) * share - here)
+        for a, b, c in zip(first[1], point[1], last[1], strict=True)
+        for low, here, high in ((a.cache, b.cache, c.cache), (a.compute, b.compute, c.compute))
+    )

@@ -12,7 +12,7 @@ from estimator.estimate import estimate, placed, target
 from estimator.estimate import fixed as always_held
 from estimator.memory.cache import cache_sides
 from estimator.memory.context import resolve
-from estimator.memory.pieces import compute_buffers
+from estimator.memory.pieces import are_within, compute_buffers
 from estimator.memory.scratch import F32_BYTES
 from estimator.memory.state import state_elements
 
@@ -86,7 +86,20 @@ class Load:
         return found
 
     def leaves(self, n_ctx: int, spare: Sequence[int]) -> bool:
-        """Whether so many bytes stay free on each device."""
+        """Whether so many bytes stay free on each device.
+
+        Raises:
+            SettingsError: as ``at``.
+        """
+        if self._is_alone and n_ctx not in self._known:
+            context = self.context(n_ctx)
+            limits = [
+                None if held.capacity is None else held.capacity - held.total - least
+                for held, least in zip(self._without_buffers(context), spare, strict=True)
+            ]
+            if any(limit is not None and limit < 0 for limit in limits):
+                return False
+            return are_within(self.model, context, self._targets, self.placed, limits)
         return all(held.leaves(least) for held, least in zip(self.at(n_ctx), spare, strict=True))
 
     def without_buffers(self, n_ctx: int) -> tuple[Held, ...]:
@@ -95,7 +108,9 @@ class Load:
         Raises:
             SettingsError: as ``at``. What is loaded beside the model is not counted.
         """
-        context = self.context(n_ctx)
+        return self._without_buffers(self.context(n_ctx))
+
+    def _without_buffers(self, context: Context) -> tuple[Held, ...]:
         return tuple(
             Held(fixed, self._cache(context, index), 0, 0, device.capacity)
             for index, (device, fixed) in enumerate(zip(self._devices, self._fixed, strict=True))

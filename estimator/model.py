@@ -162,6 +162,13 @@ class Model:
         return any(layer.has_leaf for layer in self.kinds)
 
     @cached_property
+    def block_tokens(self) -> int:
+        """Tokens more that may be a block more for attention; 0 where a layer looks at each token for itself."""
+        return (
+            math.gcd(*(layer.block_tokens for layer in self.kinds)) if all(layer.n_swa for layer in self.kinds) else 0
+        )
+
+    @cached_property
     def n_gqa(self) -> int:
         """Heads of Q for each head of K and V, by the header's numbers for the first layer; 0 without heads of K."""
         n_head, n_head_kv = self.first_heads or (self.layers[0].n_head, self.layers[0].n_head_kv)

@@ -1,4 +1,4 @@
-"""ggml's graph allocator, without the memory: where each tensor of a graph would lie, and how far the buffer reaches.
+"""ggml's graph allocator, without the memory: in which order the tensors of a graph are given memory, and give it back.
 
 A compute buffer is as large as the highest byte that any tensor of the graph touches. That depends on which tensors are
 alive together, and on the holes that freed ones leave, so the rule is the allocator itself (ggml-alloc.c, b11434).
@@ -6,25 +6,21 @@ alive together, and on the holes that freed ones leave, so the rule is the alloc
 
 from __future__ import annotations
 
-from bisect import bisect
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Final, Protocol
 
-from estimator.ggml import pad
+from estimator.memory.free_list import NOWHERE, Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from estimator.memory.free_list import BufferSize
 
 HOST: Final = -1
 """The device of what the CPU computes or is given."""
 
 UNPLACED: Final = -2
 """The device of an operation that reads no weight, until it is known."""
-
-NOWHERE: Final = -1
-"""The offset of a tensor that has no memory, or has it no more."""
-
-ENDLESS: Final = 2**62
-"""Size of the block behind the last tensor: the buffer grows as needed."""
 
 
 class Node:
@@ -81,138 +77,32 @@ class Node:
         return part
 
 
-class BufferSize(NamedTuple):
-    """Bytes of a buffer, and how many of them are in use together at the fullest moment: the rest are holes."""
+class Layout(Protocol):
+    """What a graph does to the buffers of the devices and, last, the host's.
 
-    total: int
-    live: int
+    Its sizes may be ``Linear``: then it serves for many contexts, and ``at`` tells the number that a size stands for.
+    """
 
+    def sizes(self, at: Callable[[int], int] | None = None, limits: Sequence[int | None] = ()) -> list[BufferSize]:
+        """Each buffer.
 
-Move: TypeAlias = "tuple[int, int, int | None]"
-"""A slot, bytes, and how far behind its offset they are given back; None: they are taken, and the slot lies there."""
-
-
-class Allocator(Protocol):
-    """What tensors are placed with: each method as that of ``FreeList``."""
-
-    def take(self, size: int) -> int: ...
-
-    def give(self, offset: int, size: int) -> None: ...
-
-    def cut(self, offset: int, size: int, keep: int) -> None: ...
-
-
-class FreeList:
-    """Free blocks by offset (``ggml_dyn_tallocr``): the best fit, and the endless last block if nothing else fits."""
-
-    __slots__ = ("alignment", "has_empty", "live", "most_live", "offsets", "reach", "sizes")
-
-    def __init__(self, alignment: int) -> None:
-        self.alignment = alignment
-        self.offsets = [0]
-        self.sizes = [ENDLESS]
-        self.has_empty = False
-        self.reach = 0
-        self.live = 0
-        self.most_live = 0
-
-    def take(self, size: int) -> int:
-        """The offset of so many bytes."""
-        size += -size % self.alignment
-        self.count(size, size)
-        offsets = [NOWHERE]
-        self.follow([(0, size, None)], offsets)
-        return offsets[0]
-
-    def give(self, offset: int, size: int) -> None:
-        """So many bytes at an offset are free again."""
-        size += -size % self.alignment
-        self.live -= size
-        self.follow([(0, size, 0)], [offset])
-
-    def count(self, peak: int, change: int) -> None:
-        """So many more bytes are in use: ``peak`` at the fullest moment, ``change`` at the end."""
-        if self.live + peak > self.most_live:
-            self.most_live = self.live + peak
-        self.live += change
-
-    def follow(self, moves: Iterable[Move], slots: list[int]) -> None:
-        """Take and give aligned sizes in this order; ``slots`` are the offsets of what is in use."""
-        offsets, sizes = self.offsets, self.sizes
-        for slot, size, behind in moves:
-            if behind is None:
-                best, best_size = -1, ENDLESS
-                for index, free in enumerate(sizes):
-                    if size <= free <= best_size:
-                        best, best_size = index, free
-                slots[slot] = offset = offsets[best]
-                end = offset + size
-                if best_size == size:
-                    del offsets[best], sizes[best]
-                else:
-                    offsets[best] = end
-                    sizes[best] = best_size - size
-                if end > self.reach:
-                    self.reach = end
-                continue
-            offset = slots[slot] + behind
-            if not size or self.has_empty:
-                self._give_among_empty(offset, size)
-                continue
-            index = bisect(offsets, offset)
-            joins = index and offsets[index - 1] + sizes[index - 1] == offset
-            if index < len(offsets) and offset + size == offsets[index]:
-                if joins:
-                    sizes[index - 1] += size + sizes[index]
-                    del offsets[index], sizes[index]
-                else:
-                    offsets[index] = offset
-                    sizes[index] += size
-            elif joins:
-                sizes[index - 1] += size
-            else:
-                offsets.insert(index, offset)
-                sizes.insert(index, size)
-
-    def _give_among_empty(self, offset: int, size: int) -> None:
-        """The same step by step (``ggml_dyn_tallocr_free_bytes``).
-
-        A tensor of no bytes may leave an empty block, even inside another one: then blocks are no longer in order.
+        Raises:
+            BeyondLimitError: one is larger than its limit; the first of them that is tells, so this may be quick.
         """
-        offsets, sizes = self.offsets, self.sizes
-        for index, start in enumerate(offsets):
-            if start + sizes[index] == offset:
-                sizes[index] += size
-                self._join(index)
-                return
-            if offset + size == start:
-                offsets[index] = offset
-                sizes[index] += size
-                if index:
-                    self._join(index - 1)
-                return
-        index = next(index for index, start in enumerate(offsets) if start >= offset)
-        offsets.insert(index, offset)
-        sizes.insert(index, size)
-        self.has_empty |= not size
-
-    def _join(self, index: int) -> None:
-        """Make one of a block and the next if they touch."""
-        if index + 1 < len(self.offsets) and self.offsets[index] + self.sizes[index] == self.offsets[index + 1]:
-            self.sizes[index] += self.sizes[index + 1]
-            del self.offsets[index + 1], self.sizes[index + 1]
-
-    def cut(self, offset: int, size: int, keep: int) -> None:
-        """Free what lies behind the first ``keep`` bytes of a block."""
-        size, keep = pad(size, self.alignment), pad(keep, self.alignment)
-        if keep < size:
-            self.give(offset + keep, size - keep)
 
 
-def buffer_sizes(
-    nodes: Sequence[Node], inputs: Sequence[Node], alignments: Sequence[int], n_copies: int = 1
-) -> list[BufferSize]:
-    """Size of each device's buffer when ``nodes`` are computed in this order (``ggml_gallocr_alloc_graph_impl``).
+class AtOnce:
+    """The layout of a graph as a whole."""
+
+    def __init__(self, buffers: Sequence[Recorder]) -> None:
+        self.buffers = buffers
+
+    def sizes(self, at: Callable[[int], int] | None = None, limits: Sequence[int | None] = ()) -> list[BufferSize]:
+        return [buffer.followed(at, limit)[0].size for buffer, limit in zip_longest(self.buffers, limits)]
+
+
+def at_once(nodes: Sequence[Node], inputs: Sequence[Node], alignments: Sequence[int], n_copies: int = 1) -> AtOnce:
+    """What is done to each buffer when ``nodes`` are computed in this order (``ggml_gallocr_alloc_graph_impl``).
 
     Consecutive nodes of one device form a split. What a split reads from elsewhere is copied at its start, in the order
     of first use, once for each device (ggml-backend.cpp:1500-1530, ``ggml_backend_sched_split_graph``).
@@ -224,7 +114,7 @@ def buffer_sizes(
         n_copies: of the inputs and of everything that is copied in; with more than one they come first and are never
             freed, so that the devices can work on several batches at once (ggml-backend.cpp:1703-1730).
     """
-    frees = [FreeList(alignment) for alignment in alignments]
+    frees = [Recorder(alignment) for alignment in alignments]
     copied: dict[tuple[Node, int], Node] = {}
     splits = _splits(nodes)
     arrivals = [copy_in(split, device, copied) for split, device in splits]
@@ -255,7 +145,7 @@ def buffer_sizes(
             place(node, frees[device])
             for source in node.sources:
                 release(source, frees)
-    return [BufferSize(free.reach, free.most_live) for free in frees]
+    return AtOnce(frees)
 
 
 def _splits(nodes: Iterable[Node]) -> list[tuple[list[Node], int]]:
@@ -287,7 +177,7 @@ def copy_in(split: Iterable[Node], device: int, copied: dict[tuple[Node, int], N
     return new
 
 
-def release(source: Node, frees: Sequence[Allocator]) -> None:
+def release(source: Node, frees: Sequence[Recorder]) -> None:
     """One reader less: after the last one the memory is free again."""
     source = source.base or source
     source.uses -= 1
@@ -296,7 +186,7 @@ def release(source: Node, frees: Sequence[Allocator]) -> None:
         source.offset = NOWHERE
 
 
-def place(node: Node, free: Allocator) -> None:
+def place(node: Node, free: Recorder) -> None:
     """Overwrite a source that is needed no more if the operation may, else take the best free block."""
     if not node.size and not node.uses:
         return

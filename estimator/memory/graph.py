@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from estimator.memory import per_layer
-from estimator.memory.alloc import HOST, BufferSize, Node, buffer_sizes
+from estimator.memory.alloc import HOST, Node, at_once
 from estimator.memory.altup import merge, spread
 from estimator.memory.banked import mixed
 from estimator.memory.block import block
@@ -28,13 +28,16 @@ from estimator.memory.schedule import assign
 from estimator.memory.scratch import F32_BYTES, I32_BYTES
 from estimator.memory.section import BEFORE, RESIDUAL, Section
 from estimator.memory.stacks import run_loops, run_stacks
-from estimator.memory.trunk import Layout, trunk_layout
+from estimator.memory.trunk import trunk_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from estimator.memory.alloc import AtOnce, Layout
     from estimator.memory.context import Context
+    from estimator.memory.free_list import BufferSize
     from estimator.memory.placement import Places
+    from estimator.memory.trunk import ByLayer
     from estimator.model import Model
 
 HOST_ALIGNMENT: Final = 32
@@ -48,31 +51,38 @@ HEADS: Final = {"copied": head, "fused": fused_head, "mean": mean_head, "low_ran
 """``Traits.stream_head``"""
 
 
+class Largest(NamedTuple):
+    """Graphs of which none is known to be the largest: each buffer is as large as any of them needs."""
+
+    layouts: tuple[Layout, ...]
+
+    def sizes(self, at: Callable[[int], int] | None = None, limits: Sequence[int | None] = ()) -> list[BufferSize]:
+        return [max(sizes) for sizes in zip(*(layout.sizes(at, limits) for layout in self.layouts), strict=True)]
+
+
 def buffers(model: Model, context: Context, targets: Sequence[Target], places: Places) -> list[BufferSize]:
-    """The compute buffer of each device and, last, the host's.
+    """The compute buffer of each device and, last, the host's."""
+    return layout(model, context, targets, places).sizes()
+
+
+def layout(model: Model, context: Context, targets: Sequence[Target], places: Places) -> Layout:
+    """How a graph is laid out: layer by layer, where one device holds everything and the layers form a chain.
 
     A pipeline works on several batches at once, for which llama.cpp keeps copies of all that passes between devices and
     from the host (llama-context.cpp:432-470; ``GGML_SCHED_MAX_COPIES``).
     """
-    alignments = _alignments(targets)
-    found = layout(model, context, targets, places)
-    if found:
-        return found.sizes()
-    sizes = _at_once(Graph(model, context, targets, places), places, alignments)
-    if targets[FETCHING].fetches != "nothing" and not (places.is_whole and context.offload_kqv):
-        # a single token is too few for weights to be fetched, so the host computes more then
-        one = replace(context, n_tokens=context.n_seq_max, n_outputs=context.n_seq_max)
-        decoding = _at_once(Graph(model, one, targets, places), places, alignments)
-        sizes = [max(pair) for pair in zip(sizes, decoding, strict=True)]
-    return sizes
-
-
-def layout(model: Model, context: Context, targets: Sequence[Target], places: Places) -> Layout | None:
-    """How a graph is laid out layer by layer, where one device holds everything and the layers form a chain."""
     graph = Graph(model, context, targets, places)
-    if not (graph.is_simple and _is_repeated(model)):
-        return None
-    return _layer_by_layer(graph, places, _alignments(targets))
+    if graph.is_simple and _is_repeated(model):
+        by_layer = _layer_by_layer(graph, places, _alignments(targets))
+        if by_layer:
+            return by_layer
+        graph = Graph(model, context, targets, places)
+    whole = _at_once(graph, places, _alignments(targets))
+    if targets[FETCHING].fetches == "nothing" or (places.is_whole and context.offload_kqv):
+        return whole
+    # a single token is too few for weights to be fetched, so the host computes more then
+    one = replace(context, n_tokens=context.n_seq_max, n_outputs=context.n_seq_max)
+    return Largest((whole, _at_once(Graph(model, one, targets, places), places, _alignments(targets))))
 
 
 def _alignments(targets: Sequence[Target]) -> tuple[int, ...]:
@@ -90,7 +100,7 @@ def _is_repeated(model: Model) -> bool:
     return not (has_own_inputs or is_looped or model.traits.output_on_host or model.traits.masked_logits)
 
 
-def _layer_by_layer(graph: Graph, places: Places, alignments: Sequence[int]) -> Layout | None:
+def _layer_by_layer(graph: Graph, places: Places, alignments: Sequence[int]) -> ByLayer | None:
     """How the graph is laid out where one device holds everything; None where the layers do not form a chain."""
     model = graph.model
     first, parts = _begin(graph, places)
@@ -133,8 +143,8 @@ def _section(graph: Graph, size: int, build: Callable[[Node], Node | None]) -> S
     return Section(given, settled, waiting, left, [leaf for leaf, _ in graph.leaves[n_leaves:]])
 
 
-def _at_once(graph: Graph, places: Places, alignments: Sequence[int]) -> list[BufferSize]:
-    """The buffers of any graph, from enough of its layers."""
+def _at_once(graph: Graph, places: Places, alignments: Sequence[int]) -> AtOnce:
+    """How any graph is laid out, with enough of its layers."""
     model = graph.model
     embedded, parts = _begin(graph, places)
     cur = embedded
@@ -153,7 +163,7 @@ def _at_once(graph: Graph, places: Places, alignments: Sequence[int]) -> list[Bu
     for leaf, reader in graph.leaves:
         leaf.device = reader.device
     n_copies = PIPELINE_COPIES if places.is_pipelined else 1
-    return buffer_sizes(graph.nodes, graph.inputs, alignments, n_copies)
+    return at_once(graph.nodes, graph.inputs, alignments, n_copies)
 
 
 def _counts_every_layer(graph: Graph, places: Places) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from estimator.memory.alloc import NOWHERE, Node
+from estimator.memory.alloc import Node
+from estimator.memory.free_list import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from estimator.memory.alloc import Move
+    from estimator.memory.free_list import Move
 
 DEVICE: Final = 0
 

@@ -1,60 +1,36 @@
 """A graph whose layers all lie on one device: laid out layer by layer, and no layer twice.
 
 What a layer does to the buffer depends on the layer and on the free blocks that it finds. Layers repeat, and soon the
-free blocks do: then what is known is not worked out again. The result is that of ``alloc.buffer_sizes``.
+free blocks do: then what is known is not worked out again. The result is that of ``alloc.at_once``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from estimator.ggml import pad
-from estimator.memory.alloc import HOST, NOWHERE, BufferSize, FreeList, Node, copy_in, place, release
+from estimator.memory.alloc import HOST, Node, copy_in, place, release
+from estimator.memory.free_list import NOWHERE, Moves, Recorder, in_use
 from estimator.memory.join import Copies, UnchainedError, programs
 from estimator.memory.section import DEVICE, MANY, Program, Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from estimator.memory.alloc import Move
-
-
-class Recorder:
-    """Stands where a ``FreeList`` would, and writes down what is done to it: its offsets are numbers of slots."""
-
-    def __init__(self, alignment: int) -> None:
-        self.alignment = alignment
-        self.moves: list[Move] = []
-        self.n_slots = 0
-
-    def take(self, size: int) -> int:
-        """A new slot for so many bytes."""
-        self.moves.append((self.n_slots, size + -size % self.alignment, None))
-        self.n_slots += 1
-        return self.n_slots - 1
-
-    def give(self, slot: int, size: int) -> None:
-        """So many bytes of a slot are free again."""
-        self.moves.append((slot, size + -size % self.alignment, 0))
-
-    def cut(self, slot: int, size: int, keep: int) -> None:
-        """So are those behind the first ``keep`` bytes."""
-        size, keep = pad(size, self.alignment), pad(keep, self.alignment)
-        if keep < size:
-            self.moves.append((slot, size - keep, keep))
+    from estimator.memory.free_list import BufferSize, FreeList, Move
 
 
 class Passage:
     """A program on the way through the layers, by the slots of its nodes.
 
-    ``held`` are those that the next one is given; ``shared`` pairs a slot with that of the ``Layout`` for a node that
+    ``held`` are those that the next one is given; ``shared`` pairs a slot with that of the ``ByLayer`` for a node that
     is read by others too, before and behind the program.
     """
 
     __slots__ = ("before", "behind", "held", "moves", "n_slots")
 
     def __init__(self, program: Program, il: int, last: Mapping[Node, int], known: Mapping[Node, int]) -> None:
-        self.moves, slots = program.script(il, last)
+        moves, slots = program.script(il, last)
+        self.moves = Moves(moves)
         self.n_slots = len(slots)
         self.held = [slots[number] for number in program.held]
         self.before = [(number, known[node]) for number, node in program.shared]
@@ -70,7 +46,7 @@ class _State(NamedTuple):
     held: tuple[int, ...]
 
 
-class Layout:
+class ByLayer:
     """What a graph does to the allocator of the device that holds its layers, and to the host's.
 
     Sizes may be ``Linear``: then one layout serves for many contexts. ``first`` are the slots of what the first layer
@@ -89,12 +65,12 @@ class Layout:
         self._first = first
         self._path = path
 
-    def sizes(self, at: Callable[[int], int] | None = None) -> list[BufferSize]:
-        """Size of the device's buffer and the host's; ``at`` tells the number that a size stands for."""
-        host, _ = _begun(self._host, at)
-        free, slots = _begun(self._device, at)
+    def sizes(self, at: Callable[[int], int] | None = None, limits: Sequence[int | None] = ()) -> list[BufferSize]:
+        """Size of the device's buffer and the host's (see ``alloc.Layout``)."""
+        host, _ = self._host.followed(at)
+        free, slots = self._device.followed(at, limits[0] if limits else None)
         self._follow(free, slots, at)
-        return [BufferSize(free.reach, free.most_live), BufferSize(host.reach, host.most_live)]
+        return [free.size, host.size]
 
     def _follow(self, free: FreeList, slots: list[int], at: Callable[[int], int] | None) -> None:
         """Program after program, each with the free blocks that the one before leaves."""
@@ -112,8 +88,8 @@ class Layout:
                 continue
             script = scripts.get(passage)
             if script is None:
-                moves = _at(passage.moves, at)
-                script = scripts[passage] = moves, *_in_use(moves)
+                moves = passage.moves.numbered(at)
+                script = scripts[passage] = moves, *in_use(moves)
             state = states[number]
             free.offsets, free.sizes, free.live = list(state.offsets), list(state.sizes), state.live
             own = [*state.held, *[slots[leaf] for leaf in leaves]]
@@ -131,36 +107,6 @@ class Layout:
                 states.append(state)
 
 
-def _begun(recorder: Recorder, at: Callable[[int], int] | None) -> tuple[FreeList, list[int]]:
-    """A buffer after what comes before the layers, and where everything lies."""
-    free = FreeList(recorder.alignment)
-    slots = [NOWHERE] * recorder.n_slots
-    moves = _at(recorder.moves, at)
-    free.follow(moves, slots)
-    free.count(*_in_use(moves))
-    return free, slots
-
-
-def _at(moves: Sequence[Move], at: Callable[[int], int] | None) -> Sequence[Move]:
-    """The same moves with numbers for sizes."""
-    if at is None:
-        return moves
-    return [(slot, at(size), behind if behind is None else at(behind)) for slot, size, behind in moves]
-
-
-def _in_use(moves: Iterable[Move]) -> tuple[int, int]:
-    """How many more bytes are in use at the fullest moment, and at the end."""
-    peak = change = 0
-    for _, size, behind in moves:
-        if behind is None:
-            change += size
-            if change > peak:
-                peak = change
-        else:
-            change -= size
-    return peak, change
-
-
 def trunk_layout(
     prologue: Sequence[Node],
     first: Node,
@@ -169,7 +115,7 @@ def trunk_layout(
     shared: set[Node],
     inputs: Sequence[Node],
     alignments: Sequence[int],
-) -> Layout | None:
+) -> ByLayer | None:
     """What is done to the device's buffer and the host's; None where a layer reads what it was not given.
 
     Args:
@@ -179,7 +125,7 @@ def trunk_layout(
         sections: one for each layer and one for the output; the same object for layers that are alike.
         shared: nodes that are read by other layers than that which made them.
         inputs: what the program fills, in the host's buffer.
-        alignments: see ``alloc.buffer_sizes``.
+        alignments: see ``alloc.at_once``.
     """
     on_host = [node for node in prologue if node.device == HOST]
     on_device = [node for node in prologue if node.device == DEVICE]
@@ -199,7 +145,7 @@ def trunk_layout(
     entry = copied.get((first, DEVICE), first)
     _begin(on_host, on_device, [*early, *copies.new], inputs, {*last, entry}, frees)
     passages = _passages(path, last, device)
-    return Layout(device, host, () if entry in last else (entry.offset,), list(zip(passages, leaves, strict=True)))
+    return ByLayer(device, host, () if entry in last else (entry.offset,), list(zip(passages, leaves, strict=True)))
 
 
 def _last_readers(path: Sequence[Program]) -> dict[Node, int]:

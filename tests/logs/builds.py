@@ -15,11 +15,12 @@ from unittest.mock import patch
 
 from estimator.estimate import Estimate, estimate
 from estimator.ggml import ElementType, cache_type, is_quantized, pad
-from estimator.memory import attention, feed_forward, graph, pieces
-from estimator.memory.alloc import HOST, BufferSize
+from estimator.memory import attention, feed_forward, graph
+from estimator.memory.alloc import HOST
 from estimator.memory.builder import I64_BYTES, TOKENS, Graph, Target
 from estimator.memory.context import Context, resolve
 from estimator.memory.embedding import joined
+from estimator.memory.free_list import Buffers
 from estimator.memory.placement import Place, Places
 from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES, Attention, Metal, scratch
 
@@ -243,8 +244,8 @@ def _exchanged(log: Log, active: frozenset[str]) -> Iterator[None]:
         exchange(attention, "CacheInputs", lambda graph, layer: _CacheInputs(graph, layer, active))
         if "output-last" in active:
             exchange(ESTIMATE, "placed", _output_last)
-        if "prompts-only" in active:
-            exchange(pieces, "buffers", _prompts_only)
+        if active:  # what is known of other contexts, or stored, goes by b11434's rules
+            exchange(ESTIMATE, "compute_buffers", _prompts_only if "prompts-only" in active else _laid_out)
         if "text-or-embeddings" in active:
             exchange(graph, "_embedding", lambda graph: _embedding(graph, active))
         if "copied-parts" in active:
@@ -278,9 +279,15 @@ def _output_last(model: Model, settings: Settings, devices: Sequence[Device], li
     return Places(layers, Place(HOST), nextn=(), is_full=False, is_pipelined=False)
 
 
-def _prompts_only(model: Model, context: Context, targets: Sequence[Target], places: Places) -> list[BufferSize]:
+def _prompts_only(model: Model, context: Context, targets: Sequence[Target], places: Places) -> Buffers:
     alignments = (*(target.alignment for target in targets), graph.HOST_ALIGNMENT)
-    return graph._at_once(Graph(model, context, targets, places), places, alignments)
+    *devices, host = graph._at_once(Graph(model, context, targets, places), places, alignments).sizes()
+    return Buffers(devices, host)
+
+
+def _laid_out(model: Model, context: Context, targets: Sequence[Target], places: Places) -> Buffers:
+    *devices, host = graph.buffers(model, context, targets, places)
+    return Buffers(devices, host)
 
 
 class _CacheInputs:

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from estimator.ggml import pad
 from estimator.memory import alloc
-from estimator.memory.alloc import HOST, NOWHERE, BufferSize, Node, buffer_sizes
+from estimator.memory.alloc import HOST, Node, at_once
+from estimator.memory.free_list import NOWHERE, BufferSize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
 class Traced(Node):
-    """A node that remembers where it was put, for the allocator forgets what it has freed."""
+    """A node that remembers its slot, for the allocator forgets it; ``put`` is its offset in the end."""
 
     put = NOWHERE
 
@@ -48,7 +49,13 @@ def lay_out_with_host(*nodes: Node, alignment: int = 1, n_devices: int = 1, n_co
     inputs = [source for source in sources if source.device == HOST and source not in nodes and not source.base]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alloc, "Node", Traced)
-        return buffer_sizes(nodes, inputs, [alignment] * (n_devices + 1), n_copies)
+        layout = at_once(nodes, inputs, [alignment] * (n_devices + 1), n_copies)
+    offsets = [buffer.followed()[1] for buffer in layout.buffers]
+    copies = dict.fromkeys(source for node in nodes for source in node.sources)
+    for tensor in {*nodes, *sources, *copies}:
+        if isinstance(tensor, Traced) and tensor.put != NOWHERE:
+            tensor.put = offsets[tensor.device][tensor.put]
+    return layout.sizes()
 
 
 def test_an_empty_graph_needs_nothing() -> None:

@@ -12,7 +12,7 @@ from estimator.devices import GENERIC
 from estimator.errors import SettingsError
 from estimator.estimate import estimate
 from estimator.memory import graph
-from estimator.memory.alloc import buffer_sizes
+from estimator.memory.alloc import at_once
 from estimator.memory.repeat import Placed
 from estimator.mixers import Mamba2
 from estimator.settings import Settings
@@ -192,10 +192,10 @@ APART = frozenset(
 
 @pytest.mark.parametrize("id", [*shapes(), *tiny()])
 def test_layers_on_one_device_form_a_chain(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once = Mock(wraps=buffer_sizes)
-    monkeypatch.setattr(graph, "buffer_sizes", at_once)
+    whole = Mock(wraps=at_once)
+    monkeypatch.setattr(graph, "at_once", whole)
     assert compute(truth.model(id), Settings(n_parallel=1), [GENERIC])
-    assert at_once.called == (id in APART)
+    assert whole.called == (id in APART)
 
 
 # --- sums worked by hand, for layers as wide as Llama 3.1 8B's (E 4096, F 14336) over 8192 cells in batches of 512

@@ -13,12 +13,12 @@ from estimator.backends import BACKENDS
 from estimator.errors import SettingsError
 from estimator.estimate import target
 from estimator.memory import graph, pieces
-from estimator.memory.alloc import FreeList
 from estimator.memory.context import resolve
+from estimator.memory.free_list import FreeList
 from estimator.memory.graph import buffers
 from estimator.memory.pieces import STEP, compute_buffers
 from estimator.memory.placement import places
-from estimator.memory.trunk import Layout
+from estimator.memory.trunk import ByLayer
 from estimator.settings import Settings
 from tests.estimator import truth
 
@@ -68,7 +68,7 @@ def test_pieces_are_what_is_laid_out(name: str, drawn: list[Target], run: dict[s
 @given(name=st.sampled_from(truth.names()), drawn=st.sampled_from(TARGETS), run=SETTINGS, contexts=CONTEXTS)
 def test_so_are_contexts_of_one_layout(name: str, drawn: Target, run: dict[str, Any], contexts: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "FEW_LINES", 1)
+        patch.setattr(pieces, "FEW", 1)
         patch.setattr(pieces, "SHORT", 2**50)  # no line is long
         agree(replace(truth.model(name)), (drawn,), run, contexts)
 
@@ -104,16 +104,20 @@ def noted(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, model: str,
 
 
 def test_a_known_piece_is_not_laid_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert noted(monkeypatch, Layout, "sizes", "llama-dense", [64, 64, 65, 66, 400, 63, 64]) == [64, 65]
+    assert noted(monkeypatch, ByLayer, "sizes", "llama-dense", [64, 64, 65, 66, 400, 63, 64]) == [64, 65]
 
 
 def test_with_leaves_each_context_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert truth.model("glm-dsa-moe").has_leaves
-    assert noted(monkeypatch, Layout, "sizes", "glm-dsa-moe", [64, 64, 65, 66, 65]) == [64, 65, 66]
+    assert noted(monkeypatch, ByLayer, "sizes", "glm-dsa-moe", [64, 64, 65, 66, 65]) == [64, 65, 66]
 
 
-def test_its_graph_is_built_once_for_itself_and_once_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert noted(monkeypatch, graph, "Graph", "glm-dsa-moe", [64, 64, 65, 66, 65, 400]) == [64, 65]
+def test_their_graph_is_built_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert noted(monkeypatch, graph, "Graph", "glm-dsa-moe", [64, 64, 65, 66, 65, 400]) == [64]
+
+
+def test_another_graph_is_built_once_for_itself_and_once_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert noted(monkeypatch, graph, "Graph", "llama-dense", [64, 64, 65, 66, 65, 400]) == [64, 65]
 
 
 @pytest.mark.parametrize(

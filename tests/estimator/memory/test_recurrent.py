@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from estimator.memory.alloc import HOST, BufferSize, Node, buffer_sizes
+from estimator.memory.alloc import HOST, Node, at_once
 from estimator.memory.builder import Graph, Target
 from estimator.memory.context import resolve
+from estimator.memory.free_list import BufferSize
 from estimator.memory.placement import Place, Places
 from estimator.memory.recurrent import copy_extra_states, gather_states, state_inputs
 from estimator.memory.scratch import scratch
@@ -77,7 +78,7 @@ def new(size: int, *sources: Node, **given: Any) -> Node:
 
 
 def reach(*nodes: Node, alignments: Sequence[int] = (1, 1)) -> BufferSize:
-    return buffer_sizes(nodes, (), alignments)[0]
+    return at_once(nodes, (), alignments).sizes()[0]
 
 
 def test_what_is_seen_through_a_view_is_not_overwritten() -> None:
@@ -102,5 +103,5 @@ def test_a_tensor_without_bytes_may_keep_free_blocks_apart() -> None:
 
 def test_no_rows_of_another_device_are_copied() -> None:
     a = Node(100, device=HOST)
-    found = buffer_sizes([a, new(10, a.view(0))], (), (1, 1))
+    found = at_once([a, new(10, a.view(0))], (), (1, 1)).sizes()
     assert [size.total for size in found] == [10, 100]

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimator.memory.alloc import HOST, BufferSize, Node, buffer_sizes
+from estimator.memory.alloc import HOST, Node, at_once
 from estimator.memory.section import RESIDUAL, Section
 from estimator.memory.trunk import trunk_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from estimator.memory.free_list import BufferSize
 
 ROW: Final = 64
 ALIGNMENTS: Final = (32, 32)
@@ -67,7 +69,8 @@ def both(recipes: Sequence[Recipe], order: Sequence[int]) -> tuple[list[BufferSi
     for index in order:
         nodes += grow(recipes[index], cur, inputs)
         cur = nodes[-1]
-    return by_layer.sizes() if by_layer else None, buffer_sizes([*nodes, new(320, cur)], inputs, ALIGNMENTS)
+    whole = at_once([*nodes, new(320, cur)], inputs, ALIGNMENTS)
+    return by_layer.sizes() if by_layer else None, whole.sizes()
 
 
 recipes = st.lists(
@@ -87,8 +90,8 @@ recipes = st.lists(
     order=st.lists(st.integers(0, 2), min_size=1, max_size=24) | st.integers(0, 2).map(lambda i: [i] * 20),
 )
 def test_layer_by_layer_is_at_once(recipes: list[Recipe], order: list[int]) -> None:
-    by_layer, at_once = both(recipes, order)
-    assert by_layer == at_once
+    by_layer, whole = both(recipes, order)
+    assert by_layer == whole
 
 
 def chain(change: Callable[[Section, Section], None]) -> list[BufferSize] | None:
