@@ -13,8 +13,8 @@ from estimator import decoding_bound, estimate, max_context, parts
 from estimator.companions import ALONE
 from estimator.engines.llama_cpp import PROGRAMS
 from estimator.errors import FathomError
-from estimator.fit import STEP
 from estimator.lines import SAFE_MARGIN
+from estimator.memory.context import STEP
 
 if TYPE_CHECKING:
     from app.query import Asked, Query

@@ -14,8 +14,8 @@ from estimator.estimate import placed
 from estimator.fit import deepest
 from estimator.ggml import pad
 from estimator.load import Load
+from estimator.memory.context import STEP
 from estimator.memory.overhead import overhead
-from estimator.memory.pieces import STEP
 from estimator.sources.catalogue import full_precision
 from estimator.speed import caches_read
 from estimator.stored_runs import COUNTS, FIRST, LAST, is_kept, stored_run

@@ -24,17 +24,15 @@ from estimator.lines import (
 )
 from estimator.memory.alloc import HOST as ON_HOST
 from estimator.memory.beside import adapter_parts, projector_parts
-from estimator.memory.builder import Target
 from estimator.memory.context import Context, resolve
 from estimator.memory.overhead import overhead, overhead_again
 from estimator.memory.pieces import compute_buffers
 from estimator.memory.placement import places
-from estimator.memory.scratch import scratch
+from estimator.memory.target import target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from estimator.backends import Backend
     from estimator.companions import Companions, Draft
     from estimator.devices import Device
     from estimator.memory.beside import BesidePart
@@ -149,12 +147,6 @@ def placed(model: Model, settings: Settings, devices: Sequence[Device], lines: I
         used[line.device] += line.bytes
     free = [(device.capacity or 1) - used[label] for device, label in zip(devices, labels, strict=True)]
     return places(model, settings, [max(size, 1) for size in free])
-
-
-def target(backend: Backend) -> Target:
-    """A device of this backend as the graph sees it."""
-    is_real = backend.name != "generic"
-    return Target(scratch(backend.name), backend.alignment, backend.fetches, backend.reduces, is_real)
 
 
 class _Run(NamedTuple):

@@ -11,6 +11,7 @@ from estimator.companions import ALONE
 from estimator.errors import SettingsError
 from estimator.estimate import Estimate, estimate
 from estimator.load import Held, Load
+from estimator.memory.context import STEP
 from estimator.settings import MAX_N_CTX
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from estimator.devices import Device
     from estimator.model import Model
     from estimator.settings import Settings
-
-STEP: Final = 256
-"""llama.cpp rounds every context up to a multiple of this (llama-context.cpp:292)."""
 
 LAST: Final = MAX_N_CTX // STEP
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from estimator.devices import Device
     from estimator.memory.context import Context
+    from estimator.memory.free_list import Buffers
     from estimator.memory.overhead import OverheadLine
-    from estimator.memory.pieces import Buffers
     from estimator.memory.placement import Places
     from estimator.model import Model
     from estimator.settings import Settings

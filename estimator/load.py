@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from estimator.backends import BACKENDS
 from estimator.companions import ALONE
-from estimator.estimate import estimate, placed, target
+from estimator.estimate import estimate, placed
 from estimator.estimate import fixed as always_held
 from estimator.memory.cache import cache_sides
 from estimator.memory.context import resolve
 from estimator.memory.pieces import are_within, compute_buffers
 from estimator.memory.scratch import F32_BYTES
 from estimator.memory.state import state_elements
+from estimator.memory.target import target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

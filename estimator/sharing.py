@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from estimator.backends import BACKENDS
 from estimator.companions import ALONE
-from estimator.estimate import placed, target
+from estimator.estimate import placed
 from estimator.fit import max_context
 from estimator.lines import labels_of
 from estimator.memory.context import resolve
 from estimator.memory.graph import buffers
+from estimator.memory.target import target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

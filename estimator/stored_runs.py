@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from estimator.ggml import cache_type, is_quantized, row_bytes
 from estimator.kernels import kernel
-from estimator.memory.pieces import STEP
+from estimator.memory.context import STEP
 from estimator.memory.placement import Place, Places
 from estimator.settings import MAX_N_CTX, Settings
 from estimator.speed import CacheRead

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from estimator.backends import BACKENDS
 from estimator.errors import SettingsError
-from estimator.estimate import target
 from estimator.memory.cache import cache_sides
-from estimator.memory.context import resolve
+from estimator.memory.context import STEP, resolve
 from estimator.memory.graph import buffers
 from estimator.memory.linear import Linear, Span
-from estimator.memory.pieces import STEP, compute_buffers
+from estimator.memory.pieces import compute_buffers
 from estimator.memory.placement import places
 from estimator.memory.scratch import F32_BYTES
 from estimator.memory.state import state_elements
+from estimator.memory.target import target
 from estimator.settings import Settings
 from estimator.sources.catalogue import entries, full_precision
 from estimator.speed import active_parameters, cache_read, decodes
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from estimator.backends import BackendName
-    from estimator.memory.builder import Target
     from estimator.memory.context import Context
     from estimator.memory.placement import Places
+    from estimator.memory.target import Target
     from estimator.model import Model
     from estimator.stored_runs import Class
 

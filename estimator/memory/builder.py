@@ -7,7 +7,7 @@ nothing and is left out.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from estimator.ggml import ElementType, is_quantized, pad
 from estimator.memory.alloc import HOST, UNPLACED, Node
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from estimator.memory.context import Context
     from estimator.memory.placement import Place, Places
     from estimator.memory.scratch import Scratch
+    from estimator.memory.target import Target
     from estimator.model import Model
 
 T = TypeVar("T")
@@ -33,21 +34,6 @@ ROTATION: Final = 64
 
 TOKENS: Final = "tokens"
 """The numbers of the tokens, in ``Graph.left``."""
-
-
-class Target(NamedTuple):
-    """A device as the graph sees it: its backend's scratch, the alignment of its buffer in bytes, and what it fetches
-    and reduces (see ``Backend``).
-
-    ``is_real``: a run on it keeps the devices that graphs ask for by name. llama.cpp's own breakdown, which is what
-    other devices are measured by, forgets them (ggml-backend.cpp:2117, ``ggml_backend_sched_reserve_size``).
-    """
-
-    scratch: Scratch
-    alignment: int
-    fetches: Literal["nothing", "products", "everything"] = "nothing"
-    reduces: int = 0
-    is_real: bool = False
 
 
 class Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from estimator.errors import SettingsError
 from estimator.ggml import ElementType, block_elements, cache_type, is_quantized, pad
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from estimator.layer import Layer
     from estimator.model import Model
     from estimator.settings import Settings
+
+
+STEP: Final = 256
+"""Tokens that every ``n_ctx_seq`` is a multiple of (llama-context.cpp:292)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,8 @@ def resolve(model: Model, settings: Settings) -> Context:
     asked = settings.n_ctx or model.context_length
     n_batch = min(asked, settings.n_batch) if model.traits.causal else settings.n_batch
     n_ubatch = min(n_batch, settings.n_ubatch)
-    n_ctx = pad(asked, 256)
-    n_ctx_seq = n_ctx if settings.is_unified else pad(n_ctx // n_seq_max, 256)
+    n_ctx = pad(asked, STEP)
+    n_ctx_seq = n_ctx if settings.is_unified else pad(n_ctx // n_seq_max, STEP)
     n_ctx = n_ctx_seq if settings.is_unified else n_ctx_seq * n_seq_max
     n_tokens = min(n_ctx, n_ubatch)
     n_outputs_max = _n_outputs_max(model, settings, n_batch)

@@ -25,6 +25,13 @@ class BufferSize(NamedTuple):
     live: int
 
 
+class Buffers(NamedTuple):
+    """The compute buffer of each device, and the host's."""
+
+    devices: list[BufferSize]
+    host: BufferSize
+
+
 Move: TypeAlias = "tuple[int, int, int | None]"
 """A slot, bytes, and how far behind its offset they are given back; None: they are taken, and the slot lies there."""
 

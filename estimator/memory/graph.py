@@ -16,7 +16,7 @@ from estimator.memory.alloc import HOST, Node, at_once
 from estimator.memory.altup import merge, spread
 from estimator.memory.banked import mixed
 from estimator.memory.block import block
-from estimator.memory.builder import I64_BYTES, TOKENS, Graph, Target
+from estimator.memory.builder import I64_BYTES, TOKENS, Graph
 from estimator.memory.embedding import joined
 from estimator.memory.fetching import FETCHING
 from estimator.memory.fused_hyper import fused_head, mean_head
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from estimator.memory.context import Context
     from estimator.memory.free_list import BufferSize
     from estimator.memory.placement import Places
+    from estimator.memory.target import Target
     from estimator.memory.trunk import ByLayer
     from estimator.model import Model
 

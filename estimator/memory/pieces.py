@@ -14,7 +14,8 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from estimator.memory.free_list import BeyondLimitError, BufferSize
+from estimator.memory.context import STEP, Context
+from estimator.memory.free_list import BeyondLimitError, Buffers, BufferSize
 from estimator.memory.graph import layout
 from estimator.memory.linear import Linear, Span
 
@@ -22,13 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from estimator.memory.alloc import Layout
-    from estimator.memory.builder import Target
-    from estimator.memory.context import Context
     from estimator.memory.placement import Places
+    from estimator.memory.target import Target
     from estimator.model import Model
-
-STEP: Final = 256
-"""``n_ctx_seq`` is a multiple of this (llama-context.cpp:292)."""
 
 MOST_PIECES: Final = 1024
 """Lines and contexts that are kept for one run of a model."""
@@ -43,13 +40,6 @@ FEW: Final = 8
 SHORT: Final = 5
 """Where so many lines, or layouts, are shorter than this on average, in steps, no more are looked for: one takes as
 long as two or three contexts by themselves."""
-
-
-class Buffers(NamedTuple):
-    """The compute buffer of each device, and the host's."""
-
-    devices: list[BufferSize]
-    host: BufferSize
 
 
 class Piece(NamedTuple):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import estimator as fathom
 from estimator.errors import SettingsError
 from estimator.estimate import estimate
-from estimator.fit import STEP, Point, curve, max_context
+from estimator.fit import Point, curve, max_context
+from estimator.memory.context import STEP
 from estimator.settings import MAX_N_CTX, Settings
 from estimator.sources.catalogue import catalogue_model
 from tests.estimator import samples

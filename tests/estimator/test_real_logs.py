@@ -10,10 +10,10 @@ import pytest
 from estimator.devices import GENERIC, Device, device
 from estimator.estimate import estimate, placed
 from estimator.memory import attention
-from estimator.memory.builder import Target
 from estimator.memory.context import resolve
 from estimator.memory.graph import buffers
 from estimator.memory.scratch import scratch
+from estimator.memory.target import Target
 from estimator.settings import Settings
 from estimator.sources.catalogue import catalogue_model
 

@@ -17,12 +17,13 @@ from estimator.estimate import Estimate, estimate
 from estimator.ggml import ElementType, cache_type, is_quantized, pad
 from estimator.memory import attention, feed_forward, graph
 from estimator.memory.alloc import HOST
-from estimator.memory.builder import I64_BYTES, TOKENS, Graph, Target
+from estimator.memory.builder import I64_BYTES, TOKENS, Graph
 from estimator.memory.context import Context, resolve
 from estimator.memory.embedding import joined
 from estimator.memory.free_list import Buffers
 from estimator.memory.placement import Place, Places
 from estimator.memory.scratch import F16_BYTES, F32_BYTES, I32_BYTES, Attention, Metal, scratch
+from estimator.memory.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -8,11 +8,12 @@ import pytest
 
 from estimator.backends import BACKENDS
 from estimator.devices import GENERIC
-from estimator.estimate import estimate, placed, target
+from estimator.estimate import estimate, placed
 from estimator.ggml import ElementType
 from estimator.memory.builder import Graph
 from estimator.memory.context import resolve
 from estimator.memory.fetching import FETCHING, fetched_bytes
+from estimator.memory.target import target
 from estimator.model import Tensor
 from estimator.settings import Settings
 from tests.estimator import samples

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from estimator.backends import BACKENDS
 from estimator.errors import SettingsError
-from estimator.estimate import target
 from estimator.memory import graph, pieces
-from estimator.memory.context import resolve
+from estimator.memory.context import STEP, resolve
 from estimator.memory.free_list import FreeList
 from estimator.memory.graph import buffers
-from estimator.memory.pieces import STEP, compute_buffers
+from estimator.memory.pieces import compute_buffers
 from estimator.memory.placement import places
+from estimator.memory.target import target
 from estimator.memory.trunk import ByLayer
 from estimator.settings import Settings
 from tests.estimator import truth
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from estimator.devices import BackendName
-    from estimator.memory.builder import Target
+    from estimator.memory.target import Target
     from estimator.model import Model
 
 ASKED: tuple[BackendName, ...] = ("generic", "cuda", "metal")

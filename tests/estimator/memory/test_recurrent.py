@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from estimator.memory.alloc import HOST, Node, at_once
-from estimator.memory.builder import Graph, Target
+from estimator.memory.builder import Graph
 from estimator.memory.context import resolve
 from estimator.memory.free_list import BufferSize
 from estimator.memory.placement import Place, Places
 from estimator.memory.recurrent import copy_extra_states, gather_states, state_inputs
 from estimator.memory.scratch import scratch
+from estimator.memory.target import Target
 from estimator.settings import Settings
 from tests.estimator import samples
 
