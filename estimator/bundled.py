@@ -18,7 +18,8 @@ from estimator.memory.context import STEP
 from estimator.memory.overhead import overhead
 from estimator.sources.catalogue import full_precision
 from estimator.speed import caches_read
-from estimator.stored_runs import COUNTS, FIRST, LAST, is_kept, stored_run
+from estimator.stored_buffers import COUNTS
+from estimator.stored_runs import FIRST, LAST, is_kept, stored_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from estimator.memory.placement import Places
     from estimator.model import Model
     from estimator.settings import Settings
-    from estimator.stored_runs import Lines, Pair
+    from estimator.stored_runs import Pair
     from estimator.stored_weights import Stored
+    from estimator.straight import Lines
 
 Sizes = tuple[int, ...]
 """Bytes on each device."""

@@ -18,7 +18,6 @@ from estimator.estimate import at_least, estimate, placed
 from estimator.ggml import CACHE_TYPES, cache_type, row_bytes
 from estimator.kernels import kernel
 from estimator.settings import MAX_N_CTX, MAX_N_PARALLEL
-from estimator.sharing import counts
 from estimator.sources.quantize import FILE_TYPES, quantize
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def best_split(
     another for as long as that helps, first without compute buffers and then with them. Equal shares where no layer is
     on a device.
     """
-    split = counts(placed(model, settings, devices), len(devices))
+    split = placed(model, settings, devices).counts(len(devices))
     if not any(split):
         return (1,) * len(devices)
 

@@ -95,7 +95,7 @@ class Layer:
     own_position_bias: bool = False
     scaled_q: bool = False
     n_embd_attn_gate: int = 0
-    expert_factors: frozenset[str] = frozenset()
+    expert_factors: tuple[str, ...] = ()
     weighed_first: bool = False
     n_embd_per_layer: int = 0
     scaled_output: bool = False

@@ -53,7 +53,7 @@ def parts(
     """
     where = placed(model, settings, devices)
     copies = _copies(model, settings, devices, where)
-    split = replace(settings, tensor_split=counts(where, len(devices))) if where.output.device >= 0 else settings
+    split = replace(settings, tensor_split=where.counts(len(devices))) if where.output.device >= 0 else settings
     found = []
     for index, label in enumerate(labels_of(devices)):
         alone = [one if i == index else replace(one, capacity=None) for i, one in enumerate(devices)]
@@ -62,12 +62,6 @@ def parts(
         deepest = max_context(model, split, alone, companions)
         found.append(Part(label, layers, where.output.device == index, deepest, copies[index]))
     return tuple(found)
-
-
-def counts(where: Places, n_devices: int) -> tuple[int, ...]:
-    """How many layers each device has, the output layer one of them: as ``tensor_split`` it places them alike."""
-    used = [*(place.device for place in where.layers), *where.nextn, where.output.device]
-    return tuple(used.count(index) for index in range(n_devices))
 
 
 def _copies(model: Model, settings: Settings, devices: Sequence[Device], where: Places) -> list[int]:

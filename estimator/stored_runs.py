@@ -2,63 +2,41 @@
 
 On one device and on two equal ones. ``data/runs.json`` is made from the memory model itself (``tools/build_runs.py``):
 laying out the graphs of all bundled models takes seconds, reading them milliseconds. It holds the caches by elements of
-K and of V, so that any types can be put in, and the compute buffers for each class of types that they are alike for.
-Contexts are in steps of 256 tokens.
+K and of V, so that any types can be put in; ``stored_buffers`` has the compute buffers. Contexts are in steps of 256
+tokens.
 """
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from estimator.ggml import cache_type, is_quantized, row_bytes
-from estimator.kernels import kernel
+from estimator.ggml import cache_type, row_bytes
 from estimator.memory.context import STEP
 from estimator.memory.placement import Place, Places
 from estimator.settings import MAX_N_CTX, Settings
 from estimator.speed import CacheRead
+from estimator.stored_buffers import BATCH, COUNTS, stored_graph
+from estimator.straight import Lines, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from estimator.backends import BackendName
+    from estimator.stored_buffers import StoredGraph
 
 RUNS: Final = Path(__file__).parent / "data" / "runs.json"
 
-FIRST: Final = Settings().n_ubatch // STEP
+FIRST: Final = BATCH // STEP
 """Steps from which on a batch is as large as it gets; what is shorter is not here."""
 
 LAST: Final = MAX_N_CTX // STEP
 
-Class = Literal["f16", "f16:quantized", "quantized"]
-"""Types of K and V that a compute buffer is alike for, where the backend has a kernel for them."""
-
-CLASSES: Final[Mapping[BackendName, Mapping[Class, tuple[str, str]]]] = {
-    "cuda": {"f16": ("f16", "f16"), "f16:quantized": ("f16", "q8_0"), "quantized": ("q8_0", "q8_0")},
-    "metal": {"f16": ("f16", "f16"), "quantized": ("q8_0", "q8_0")},
-}
-"""What is kept, with a pair of types that stands for the class. ROCm is as CUDA."""
-
-COUNTS: Final = (1, 2)
-"""Equal devices. How three or more share the layers may depend, by rounding, on how much is free."""
-
-QUANTIZED: Final = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-
-
 Pair = tuple[str, str]
 """Types of K and V."""
-
-
-class Piece(NamedTuple):
-    """``slope * steps + rest`` bytes from ``low`` steps on, until the next piece."""
-
-    low: int
-    slope: int
-    rest: int
 
 
 class CachePiece(NamedTuple):
@@ -71,33 +49,6 @@ class CachePiece(NamedTuple):
     v_rest: int
 
 
-class Lines:
-    """Bytes of caches, states and compute buffer from ``FIRST`` steps on."""
-
-    def __init__(self, pieces: Sequence[Piece]) -> None:
-        self.pieces = pieces
-        self._lows = [piece.low for piece in pieces]
-
-    def at(self, steps: int) -> int:
-        """Bytes at so many steps."""
-        piece = self.pieces[bisect_right(self._lows, steps) - 1]
-        return piece.slope * steps + piece.rest
-
-    def deepest(self, free: int, high: int = LAST) -> int:
-        """The most steps, at most ``high``, at which so many bytes are enough; 0 if there are none."""
-        for low, slope, rest in reversed(self.pieces):
-            if low > high:
-                continue
-            if slope > 0:
-                steps = min((free - rest) // slope, high)
-                if steps >= low:
-                    return steps
-            elif slope * high + rest <= free:
-                return high
-            high = low - 1
-        return 0
-
-
 @dataclass(frozen=True)
 class StoredSet:
     """What is known of a run on some equal devices; each list has an item for each.
@@ -106,15 +57,15 @@ class StoredSet:
         counts: layers on each, those that predict further tokens and the output layer among them.
         shares: whether one holds the RoPE factors that layers share.
         states: bytes of recurrent state of one sequence.
-        caches: elements over steps.
-        compute: bytes over steps, by backend and class of types; a class that is missing has to be laid out.
+        caches: elements over steps; none where they grow in too many stairs.
+        graph: the compute buffers, None where none are kept.
     """
 
     counts: tuple[int, ...]
     shares: tuple[bool, ...]
     states: tuple[int, ...]
     caches: tuple[tuple[CachePiece, ...], ...]
-    compute: Mapping[str, Mapping[str, tuple[tuple[Piece, ...], ...]]]
+    graph: StoredGraph | None
 
     @cached_property
     def _lines(self) -> dict[tuple[str, Pair], tuple[Lines, ...]]:
@@ -122,15 +73,14 @@ class StoredSet:
 
     def lines(self, backend: BackendName, pair: Pair) -> tuple[Lines, ...] | None:
         """The lines of each device for a pair of types; None where they are not kept."""
-        family: BackendName = "cuda" if backend == "rocm" else backend
-        found = self._lines.get((family, pair))
+        found = self._lines.get((backend, pair))
         if found is None:
-            name = class_of(family, pair)
-            compute = self.compute.get(family, {}).get(name) if name else None
-            if compute is None:
+            buffers = self.graph.of(backend, pair) if self.graph else None
+            if buffers is None or not all(self.caches):
                 return None
-            parts = zip(compute, self.caches, self.states, strict=True)
-            found = self._lines[family, pair] = tuple(Lines(_sums(*part, pair)) for part in parts)
+            parts = zip(buffers.devices, self.caches, self.states, strict=True)
+            found = tuple(Lines(_sums(total.pieces, cached, state, pair)) for (total, _), cached, state in parts)
+            self._lines[backend, pair] = found
         return found
 
 
@@ -196,20 +146,6 @@ def _places(counts: tuple[int, ...], n_layer: int) -> Places:
     return Places(layers, Place(devices[-1]), nextn, is_full=True, is_pipelined=len(counts) > 1)
 
 
-def class_of(backend: BackendName, pair: Pair) -> Class | None:
-    """The class of a pair; None where buffers of such pairs are not kept."""
-    if backend not in CLASSES:
-        return None
-    type_k, type_v = map(cache_type, pair)
-    if pair == ("f16", "f16"):
-        return "f16"
-    if not is_quantized(type_v) or kernel(backend, type_k, type_v).speed == "cpu":
-        return None
-    if is_quantized(type_k):
-        return "quantized"
-    return "f16:quantized" if pair[0] == "f16" else None
-
-
 def is_kept(settings: Settings) -> bool:
     """Whether settings are those of the runs that are kept, but for context and types of the cache."""
     return replace(settings, n_ctx=0, cache_type_k="f16", cache_type_v="f16") == Settings()
@@ -220,21 +156,16 @@ def stored_run(id: str) -> StoredRun:
     """The run of a bundled model."""
     record = _records()[id]
     reads = tuple((count, CacheRead(*read)) for count, *read in record["reads"])
-    sets = {int(count): _stored_set(found) for count, found in record["sets"].items()}
-    return StoredRun(**{**record, "reads": reads, "sets": sets})
+    sets = {count: _stored_set(record["sets"][str(count)], stored_graph(record["graph"], count)) for count in COUNTS}
+    facts = {name: value for name, value in record.items() if name != "graph"}
+    return StoredRun(**{**facts, "reads": reads, "sets": sets})
 
 
-def _stored_set(record: Mapping[str, Any]) -> StoredSet:
+def _stored_set(record: Mapping[str, Any], graph: StoredGraph | None) -> StoredSet:
     return StoredSet(
         **{name: tuple(record[name]) for name in ("counts", "shares", "states")},
         caches=tuple(tuple(CachePiece(*piece) for piece in pieces) for pieces in record["caches"]),
-        compute={
-            backend: {
-                name: tuple(tuple(Piece(*piece) for piece in pieces) for pieces in devices)
-                for name, devices in classes.items()
-            }
-            for backend, classes in record["compute"].items()
-        },
+        graph=graph,
     )
 
 

@@ -70,7 +70,7 @@ class Traits:
     output_on_host: bool = False
     encodes: bool = False
     masked_logits: int = 0
-    skipped_nextn: frozenset[str] | None = None
+    skipped_nextn: tuple[str, ...] | None = None
     output_first: bool = False
     ffn_norm: str = "ffn_norm"
     rope_factors_in_full_layers: bool = False

@@ -2,8 +2,7 @@
 
     python -m tools.build_runs [--check]
 
-All follows from the catalogue and the memory model. It takes some minutes on all processors. A model, or a class of
-cache types, whose lines cannot be kept is left out: ``estimator.survey`` lays it out when it is asked for. ``--check``
+All follows from the catalogue and the memory model; ``tools.build_buffers`` writes the compute buffers. ``--check``
 writes nothing and fails if the file would change.
 """
 
@@ -14,41 +13,29 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from estimator.backends import BACKENDS
-from estimator.errors import SettingsError
 from estimator.memory.cache import cache_sides
 from estimator.memory.context import STEP, resolve
-from estimator.memory.graph import buffers
 from estimator.memory.linear import Linear, Span
-from estimator.memory.pieces import compute_buffers
 from estimator.memory.placement import places
 from estimator.memory.scratch import F32_BYTES
 from estimator.memory.state import state_elements
-from estimator.memory.target import target
 from estimator.settings import Settings
 from estimator.sources.catalogue import entries, full_precision
 from estimator.speed import active_parameters, cache_read, decodes
-from estimator.stored_runs import CLASSES, COUNTS, FIRST, LAST, QUANTIZED, RUNS, CachePiece, Piece, class_of
+from estimator.stored_buffers import COUNTS, digest
+from estimator.stored_runs import FIRST, LAST, RUNS, CachePiece
 from tools.written import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from estimator.backends import BackendName
     from estimator.memory.context import Context
-    from estimator.memory.placement import Places
-    from estimator.memory.target import Target
     from estimator.model import Model
-    from estimator.stored_runs import Class
 
 MOST_LINES: Final = 400
-"""Graphs that are laid out for one class before a model is given up."""
-
-ALIKE: Final = (4096, 32768, 1 << 20)
-"""Contexts in tokens at which all pairs of a class are compared."""
+"""Lines of caches before they are given up."""
 
 Number = int | Linear
 
@@ -58,6 +45,7 @@ def record(id: str) -> dict[str, Any]:
     model = full_precision(id)
     reads = Counter(cache_read(model, layer) for layer in model.layers)
     return {
+        "graph": digest(model),
         "n_layer": model.n_layer,
         "active": active_parameters(model),
         "has_experts": any(layer.n_expert for layer in model.layers),
@@ -72,25 +60,13 @@ def _on_equal_devices(model: Model, count: int) -> dict[str, Any]:
     """The run on so many equal devices (see ``estimator.stored_runs.StoredSet``)."""
     where = places(model, Settings(), [1] * count)
     held = [where.held.get(index, ()) for index in range(count)]
-    devices = [*(place.device for place in where.layers), *where.nextn, where.output.device]
-    caches = [_caches(model, layers) for layers in held]
     states = [sum(state_elements(model.layers[il]) for il in layers) * F32_BYTES for layers in held]
     return {
-        "counts": [devices.count(index) for index in range(count)],
+        "counts": where.counts(count),
         "shares": [model.share_rope_factors(layers) for layers in held],
         "states": states,
-        "caches": caches,
-        "compute": {
-            backend: {name: pieces for name in classes if (pieces := _compute(model, backend, name, where, count))}
-            for backend, classes in CLASSES.items()
-            if all(caches) and (count == 1 or _is_wanted_of_several(model, backend))
-        },
+        "caches": [_caches(model, layers) for layers in held],
     }
-
-
-def _is_wanted_of_several(model: Model, backend: BackendName) -> bool:
-    """Whether it is kept of several devices: not of Macs, nor of models that need far more."""
-    return backend == "cuda" and not model.has_leaves
 
 
 def _caches(model: Model, layers: Sequence[int]) -> list[CachePiece]:
@@ -109,49 +85,6 @@ def _caches(model: Model, layers: Sequence[int]) -> list[CachePiece]:
         return [CachePiece(low, *k, *v) for low, (k, v) in _lines(elements)]
     except OverflowError:
         return []
-
-
-def _compute(model: Model, backend: BackendName, name: Class, where: Places, count: int) -> list[list[Piece]]:
-    """The compute buffer of each device; none where types of the class differ or are refused, or lines are too many."""
-    targets = (target(BACKENDS[backend]),) * count
-    try:
-        if not _are_alike(model, backend, name, where, targets):
-            return []
-
-        def totals(span: Span) -> tuple[Number, ...]:
-            context = _over(_resolved(model, CLASSES[backend][name], span.at * STEP), span)
-            return tuple(size.total for size in buffers(model, context, targets, where)[:-1])
-
-        lines = list(_lines(totals))
-    except (SettingsError, OverflowError):
-        return []
-    return [_of_device(lines, index) for index in range(count)]
-
-
-def _of_device(lines: Sequence[tuple[int, list[tuple[int, int]]]], index: int) -> list[Piece]:
-    """The lines of one device, without bends that are another's."""
-    pieces = [Piece(low, *found[index]) for low, found in lines]
-    return [pieces[0], *(piece for before, piece in pairwise(pieces) if piece[1:] != before[1:])]
-
-
-def _are_alike(model: Model, backend: BackendName, name: Class, where: Places, targets: tuple[Target, ...]) -> bool:
-    """Whether all pairs of the class have the same buffers at some contexts."""
-    sides = ("f16", *QUANTIZED)
-    pairs = [(k, v) for k in sides for v in sides if class_of(backend, (k, v)) == name]
-    pairs = [pair for pair in pairs if pair[0] == pair[1] or all(layer.has_v for layer in model.kinds)]
-    for n_ctx in ALIKE:
-        contexts = {_resolved(model, pair, n_ctx) for pair in pairs}
-        if len({_totals(model, context, targets, where) for context in contexts}) > 1:
-            return False
-    return bool(pairs)
-
-
-def _totals(model: Model, context: Context, targets: tuple[Target, ...], where: Places) -> tuple[int, ...]:
-    return tuple(size.total for size in compute_buffers(model, context, targets, where).devices)
-
-
-def _resolved(model: Model, pair: tuple[str, str], n_ctx: int) -> Context:
-    return resolve(model, Settings(n_ctx=n_ctx, cache_type_k=pair[0], cache_type_v=pair[1]))
 
 
 def _over(context: Context, span: Span) -> Context:

@@ -5,7 +5,7 @@ allocator chooses otherwise. What a graph does to the allocator is found with th
 ``Layout`` serves for all contexts for which the graph is the same. Followed with ``Linear`` sizes it tells the line
 and from where to where it holds; with the sizes of one context, which is quicker, only that. So lines are looked for
 from the second context on that is asked of one run of a model, and where they are long; never where each layer has a
-leaf, for there they are not: one layout is made for all contexts.
+leaf, for there they are not: one layout is made for all contexts. llama-server's default run of bundled models is read.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from estimator.memory.context import STEP, Context
 from estimator.memory.free_list import BeyondLimitError, Buffers, BufferSize
 from estimator.memory.graph import layout
 from estimator.memory.linear import Linear, Span
+from estimator.stored_buffers import stored_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +80,7 @@ class _Lengths:
         return self._count < FEW or self._spare >= 0
 
 
-class _Run:
+class Run:
     """A run of a model and what is known of it, by steps of the context.
 
     Args:
@@ -91,24 +92,31 @@ class _Run:
         self._context = context
         self._targets = targets
         self._places = places
+        self._stored = stored_buffers(model, context, targets, places)
         self._lines: list[Piece] = []
         self._points: dict[int, Piece] = {}
         self._too_low: tuple[int, Sequence[int | None]] | None = None  # what was asked for last, and is not enough
         self._of_lines = _Lengths()
         self._of_layouts = _Lengths()
 
-    def piece(self, steps: int) -> Piece:
-        """The piece that so many steps are in."""
-        found = self._found(steps)
+    def at(self, steps: int) -> Buffers:
+        """The buffers at so many steps."""
+        return (self._stored and self._stored.at(steps)) or self._piece(steps).at(steps)
+
+    def line(self, steps: int) -> Piece | None:
+        """The straight line around these steps; None where no layout serves for several."""
+        found = self._laid(steps)
         if found is None:
-            found = self._new(steps)
-            self._keep(found)
-        return found
+            return None
+        span = Span(steps)
+        span.low, span.high = found.low, found.high
+        sizes = found.layout.sizes(partial(_over, span))
+        return Piece(span.low, span.high, sizes)
 
     def is_within(self, steps: int, limits: Sequence[int | None]) -> bool:
         """Whether the buffer of no device is larger than its limit."""
-        piece = self._found(steps)
-        if piece is None and not self._has_long_lines and (found := self._laid(steps)):
+        is_known = bool(self._stored and self._stored.at(steps)) or self._found(steps)
+        if not (is_known or self._has_long_lines) and (found := self._laid(steps)):
             if self._too_low == (steps, limits):
                 return False
             try:
@@ -116,10 +124,17 @@ class _Run:
             except BeyondLimitError:
                 self._too_low = steps, limits
                 return False
-            piece = Piece(steps, steps, sizes)
-            self._keep(piece)
-        sizes = (piece or self.piece(steps)).at(steps).devices
+            self._keep(Piece(steps, steps, sizes))
+        sizes = self.at(steps).devices
         return all(limit is None or size.total <= limit for size, limit in zip(sizes, limits, strict=True))
+
+    def _piece(self, steps: int) -> Piece:
+        """The piece that so many steps are in."""
+        found = self._found(steps)
+        if found is None:
+            found = self._new(steps)
+            self._keep(found)
+        return found
 
     @property
     def _has_long_lines(self) -> bool:
@@ -147,13 +162,11 @@ class _Run:
             n_ctx, n_ctx_seq = self._context.n_ctx * steps, self._context.n_ctx_seq * steps
             context = replace(self._context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq)
             return Piece(steps, steps, layout(self._model, context, self._targets, self._places).sizes())
-        if not self._has_long_lines:
+        line = self.line(steps) if self._has_long_lines else None
+        if line is None:
             return Piece(steps, steps, found.layout.sizes(partial(_value, steps=steps)))
-        span = Span(steps)
-        span.low, span.high = found.low, found.high
-        sizes = found.layout.sizes(partial(_over, span))
-        self._of_lines.add(span.low, span.high)
-        return Piece(span.low, span.high, sizes)
+        self._of_lines.add(line.low, line.high)
+        return line
 
     def _laid(self, steps: int) -> Laid | None:
         """A layout that serves for these steps; None where none serves for several."""
@@ -175,19 +188,19 @@ class _Run:
 
 def compute_buffers(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> Buffers:
     """The compute buffers (see ``graph.buffers``)."""
-    run, steps = _asked(model, context, targets, places)
-    return run.piece(steps).at(steps)
+    run, steps = run_of(model, context, targets, places)
+    return run.at(steps)
 
 
 def are_within(
     model: Model, context: Context, targets: tuple[Target, ...], places: Places, limits: Sequence[int | None]
 ) -> bool:
     """Whether the compute buffer of each device is at most so large: where it is not, this is told sooner."""
-    run, steps = _asked(model, context, targets, places)
+    run, steps = run_of(model, context, targets, places)
     return run.is_within(steps, limits)
 
 
-def _asked(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> tuple[_Run, int]:
+def run_of(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> tuple[Run, int]:
     """The run that is asked for, and the steps.
 
     Where each layer looks at a window, which is full, and beyond it at blocks of tokens, a step is a row of blocks: up
@@ -202,13 +215,13 @@ def _asked(model: Model, context: Context, targets: tuple[Target, ...], places: 
 
 
 @lru_cache(maxsize=4096)
-def _known(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> _Run:
+def _known(model: Model, context: Context, targets: tuple[Target, ...], places: Places) -> Run:
     """What is known so far, for the ``context`` of one step; more is added as it is asked for."""
-    return _Run(model, context, targets, places)
+    return Run(model, context, targets, places)
 
 
 @lru_cache(maxsize=MOST_LAID)
-def _layouts(run: _Run) -> list[Laid]:
+def _layouts(run: Run) -> list[Laid]:
     """The layouts of a run, apart from it: they are large."""
     return []
 

@@ -58,6 +58,11 @@ class Places:
         """Whether any layer of the trunk lies there."""
         return device in self.held
 
+    def counts(self, n_devices: int) -> tuple[int, ...]:
+        """How many layers each device has, those behind the trunk and the output layer among them."""
+        used = [*(place.device for place in self.layers), *self.nextn, self.output.device]
+        return tuple(used.count(index) for index in range(n_devices))
+
     @cached_property
     def is_whole(self) -> bool:
         """Whether no layer and no single tensor of one is on the host."""

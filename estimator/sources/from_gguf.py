@@ -180,7 +180,7 @@ def _layers(
             turned=rules.has_rope(il, windows) or f"blk.{block}.attn_q_norm.weight" in shapes,
             n_embd_attn_gate=shapes.get(f"blk.{block}.attn_gate.weight", (0, 0))[1] if rules.attn_gate else 0,
             fused_shexp=_is_fused_shexp(shapes, block),
-            expert_factors=_expert_factors(shapes, block) if rules.expert_factors else frozenset(),
+            expert_factors=_expert_factors(shapes, block) if rules.expert_factors else (),
         )
         layers.append(rules.refine(facts, block, layer) if rules.refine else layer)
     _refuse_odd_norms(layers, rules)
@@ -240,8 +240,8 @@ def _is_fused_shexp(shapes: dict[str, tuple[int, ...]], il: int) -> bool:
     return 0 < 2 * down[0] == up[1]
 
 
-def _expert_factors(shapes: dict[str, tuple[int, ...]], il: int) -> frozenset[str]:
-    return frozenset(name for name in ("gate", "up", "down") if f"blk.{il}.ffn_{name}_exps.scale" in shapes)
+def _expert_factors(shapes: dict[str, tuple[int, ...]], il: int) -> tuple[str, ...]:
+    return tuple(name for name in ("gate", "up", "down") if f"blk.{il}.ffn_{name}_exps.scale" in shapes)
 
 
 def _windows(hparams: HParams, rules: Architecture) -> tuple[int, ...]:

@@ -15,11 +15,9 @@ def bitnet(facts: Facts, il: int, layer: Layer) -> Layer:
     return replace(layer, sub_norm=facts.has(il, "attn_sub_norm"))
 
 
-STEP35_SKIPPED: Final = frozenset(
-    {
-        *("attn_norm", "attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_norm"),
-        *("nextn.eh_proj", "nextn.enorm", "nextn.hnorm"),
-    }
+STEP35_SKIPPED: Final = (
+    *("attn_norm", "attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_norm"),
+    *("nextn.eh_proj", "nextn.enorm", "nextn.hnorm"),
 )
 """Of a layer that predicts further tokens; all others are loaded without a draft too (step35.cpp:107-163)."""
 

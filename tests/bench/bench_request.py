@@ -33,6 +33,11 @@ LIMIT_MS: Final = 1.0
 """One estimate of a bundled model, on a machine that does nothing else."""
 
 SETTINGS: Final = fathom.Settings(n_ctx=32768)
+"""llama-server's default run, which is stored of bundled models."""
+
+OTHER: Final = replace(SETTINGS, n_parallel=1)
+"""A run that is laid out."""
+
 CONTEXTS: Final = range(SETTINGS.n_ctx, 2 * SETTINGS.n_ctx, 1024)
 
 
@@ -47,25 +52,25 @@ def _seconds(work: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-def cold(model: fathom.Model, device: Sequence[fathom.Device]) -> float:
+def cold(model: fathom.Model, run: fathom.Settings, device: Sequence[fathom.Device]) -> float:
     """Seconds of the first estimate of a model that was just built, of which not even the parts are known."""
-    return min(_seconds(partial(fathom.estimate, replace(model), SETTINGS, device)) for _ in range(REPEATS // 3))
+    return min(_seconds(partial(fathom.estimate, replace(model), run, device)) for _ in range(REPEATS // 3))
 
 
-def first(model: fathom.Model, device: Sequence[fathom.Device]) -> float:
+def first(model: fathom.Model, run: fathom.Settings, device: Sequence[fathom.Device]) -> float:
     """Seconds of the first estimate of a run, of which nothing is known."""
-    return min(_seconds(partial(fathom.estimate, _new(model, device), SETTINGS, device)) for _ in range(REPEATS // 3))
+    return min(_seconds(partial(fathom.estimate, _new(model, device), run, device)) for _ in range(REPEATS // 3))
 
 
-def further(model: fathom.Model, device: Sequence[fathom.Device]) -> float:
+def further(model: fathom.Model, run: fathom.Settings, device: Sequence[fathom.Device]) -> float:
     """Seconds of an estimate at one more context, on average over contexts of which none was asked for before."""
     times = []
     for _ in range(REPEATS // 10):
         new = _new(model, device)
         for n_ctx in CONTEXTS:
-            fathom.estimate(new, replace(SETTINGS, n_ctx=n_ctx), device)
-        others = (replace(SETTINGS, n_ctx=n_ctx + 512) for n_ctx in CONTEXTS)
-        times.append(sum(_seconds(partial(fathom.estimate, new, run, device)) for run in others))
+            fathom.estimate(new, replace(run, n_ctx=n_ctx), device)
+        others = (replace(run, n_ctx=n_ctx + 512) for n_ctx in CONTEXTS)
+        times.append(sum(_seconds(partial(fathom.estimate, new, other, device)) for other in others))
     return min(times) / len(CONTEXTS)
 
 
@@ -86,19 +91,20 @@ def main() -> int:
     print(f"page of a state seen before: {page * 1e3:.2f} ms, {page / request:.1f} requests")
     device = [fathom.device(DEVICE)]
     models = {entry.id: catalogue_model(entry.id, "Q4_K_M") for entry in entries()}
-    for title, ask in (
-        ("first estimate of a model", cold),
-        ("first estimate of a run", first),
-        ("at one more context", further),
-    ):
-        report(title, {id: ask(model, device) for id, model in models.items()})
+    for kind, run in (("default", SETTINGS), ("other", OTHER)):
+        for title, ask in (
+            ("first estimate of a model", cold),
+            ("first estimate of a run", first),
+            ("at one more context", further),
+        ):
+            report(f"{kind} run, {title}", {id: ask(model, run, device) for id, model in models.items()})
     model = models["llama-3.1-8b-instruct"]
-    one = first(model, device)
-    deepest = best(lambda: fathom.max_context(_new(model, device), SETTINGS, device))
-    points = len(fathom.curve(model, SETTINGS, device, model.context_length))
-    line = best(lambda: fathom.curve(_new(model, device), SETTINGS, device, model.context_length))
-    print(f"max_context: {deepest / one:.1f} first estimates; curve of {points} points: {line / one:.1f}")
-    pairs = best(lambda: matrix(_new(model, device), SETTINGS, device))
+    one = first(model, OTHER, device)
+    deepest = best(lambda: fathom.max_context(_new(model, device), OTHER, device))
+    points = len(fathom.curve(model, OTHER, device, model.context_length))
+    line = best(lambda: fathom.curve(_new(model, device), OTHER, device, model.context_length))
+    print(f"other run: max_context {deepest / one:.1f} first estimates; curve of {points} points {line / one:.1f}")
+    pairs = best(lambda: matrix(_new(model, device), OTHER, device))
     print(f"all {len(CACHE_TYPES) ** 2} pairs of cache types: {pairs / one:.1f} first estimates")
     growth(device)
     slowest_architectures(device)
@@ -120,25 +126,25 @@ def growth(device: Sequence[fathom.Device]) -> None:
     """How the time grows with layers, and with the points of a curve: both times 8."""
     model = catalogue_model("llama-3.1-8b-instruct", "Q4_K_M")
     few, many = (replace(model, layers=model.layers * count) for count in (1, 8))
-    times = [first(each, device) for each in (few, many)]
-    print(f"8 times the layers ({many.n_layer}): {times[1] / times[0]:.1f} x")
+    times = [first(each, OTHER, device) for each in (few, many)]
+    print(f"other run, 8 times the layers ({many.n_layer}): {times[1] / times[0]:.1f} x")
     contexts = (model.context_length // 8, model.context_length)
-    points = [len(fathom.curve(model, SETTINGS, device, n_ctx)) for n_ctx in contexts]
-    times = [best(partial(fathom.curve, model, SETTINGS, device, n_ctx)) for n_ctx in contexts]
+    points = [len(fathom.curve(model, OTHER, device, n_ctx)) for n_ctx in contexts]
+    times = [best(partial(fathom.curve, model, OTHER, device, n_ctx)) for n_ctx in contexts]
     print(f"{points[1] / points[0]:.1f} times the points of a curve: {times[1] / times[0]:.1f} x")
 
 
 def slowest_architectures(device: Sequence[fathom.Device]) -> None:
-    """The longest first estimate of each architecture against the limit, over bundled models and fixtures."""
+    """The longest first estimate of a run that is laid out, by architecture, over bundled models and fixtures."""
     longest: dict[str, float] = {}
     for name in truth.names():
         model = truth.model(name)
         try:
-            seconds = first(model, device)
+            seconds = first(model, OTHER, device)
         except FathomError:
             continue
         longest[model.architecture] = max(seconds, longest.get(model.architecture, 0))
-    print("slowest architectures at the first estimate, in limits:")
+    print("other run, slowest architectures at the first estimate, in limits:")
     for architecture in sorted(longest, key=longest.__getitem__, reverse=True)[:N_SLOWEST]:
         print(f"  {architecture} {longest[architecture] * 1e3 / LIMIT_MS:.1f}")
 

@@ -11,7 +11,7 @@ from estimator.devices import device
 from estimator.estimate import estimate, placed
 from estimator.fit import max_context
 from estimator.settings import Settings
-from estimator.sharing import counts, parts
+from estimator.sharing import parts
 from estimator.sources.catalogue import catalogue_model
 
 LLAMA = catalogue_model("llama-3.3-70b-instruct", "Q4_K_M")
@@ -45,7 +45,7 @@ def test_the_least_of_their_limits_is_the_limit(run: str) -> None:
 @pytest.mark.parametrize("run", RUNS)
 def test_counted_layers_are_the_same_split(run: str) -> None:
     where = placed(LLAMA, RUNS[run], CARDS)
-    split = replace(RUNS[run], tensor_split=counts(where, len(CARDS)))
+    split = replace(RUNS[run], tensor_split=where.counts(len(CARDS)))
     assert placed(LLAMA, split, CARDS).layers == where.layers
     assert estimate(LLAMA, split, CARDS).devices == estimate(LLAMA, RUNS[run], CARDS).devices
 

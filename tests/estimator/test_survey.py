@@ -193,5 +193,5 @@ def test_the_default_run_makes_no_model() -> None:
     full_precision.cache_clear()
     found = list(survey(Settings(n_ctx=8192), [device("rtx-4090")], QUANTIZATIONS))
     assert len(found) == len(IDS)
-    laid_out = [id for id in IDS if not stored_run(id).sets[1].compute]
+    laid_out = [id for id in IDS if not stored_run(id).lines(1, "cuda", ("f16", "f16"))]
     assert full_precision.cache_info().currsize <= 1 + len(laid_out)
