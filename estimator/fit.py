@@ -77,14 +77,34 @@ def _is_accepted(load: Load, n_ctx: int) -> bool:
     return True
 
 
+TRIES: Final = 2
+"""Contexts that are looked at for a guess: memory is nearly a straight line."""
+
+
 def _guess(load: Load) -> int:
-    """Steps at which the first device is about full, were memory a straight line."""
-    here = min(max(load.model.context_length // STEP, 1), LAST // 2)
-    guess = LAST
-    for low, high in zip(load.at(here * STEP), load.at(2 * here * STEP), strict=True):
-        if low.capacity is not None and high.total > low.total:
-            guess = min(guess, here + (low.capacity - low.total) * here // (high.total - low.total))
-    return guess
+    """Steps at which the first device is about full."""
+    here = min(max((load.settings.n_ctx or load.model.context_length) // STEP, 1), LAST)
+    found = load.at(here * STEP)
+    free = _least_free(found)
+    if free is None:
+        return LAST
+    slope = max(held.cache + held.compute for held in found) / here
+    for _ in range(TRIES):
+        there = _bounded(here + free / slope) if slope > 0 else LAST
+        if there == here:
+            break
+        less = _least_free(load.at(there * STEP)) or 0
+        here, free, slope = there, less, (free - less) / (there - here)
+    return _bounded(here + free / slope) if slope > 0 else LAST
+
+
+def _least_free(found: Sequence[Held]) -> int | None:
+    """Bytes that are free on the fullest device, less than none if it is too full; None without a limit."""
+    return min((held.capacity - held.total for held in found if held.capacity is not None), default=None)
+
+
+def _bounded(steps: float) -> int:
+    return min(max(round(steps), 1), LAST)
 
 
 def _leaves_without_holes(found: Sequence[Held], spare: Sequence[int]) -> bool:

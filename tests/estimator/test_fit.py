@@ -12,9 +12,11 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 import estimator as fathom
+from estimator import fit
 from estimator.errors import SettingsError
 from estimator.estimate import estimate
-from estimator.fit import Point, curve, max_context
+from estimator.fit import MOST_POINTS, Point, curve, max_context
+from estimator.load import Held
 from estimator.memory.context import STEP
 from estimator.settings import MAX_N_CTX, Settings
 from estimator.sources.catalogue import catalogue_model
@@ -236,3 +238,21 @@ def test_slopes_are_what_a_token_costs() -> None:
     tokens = second.n_ctx - first.n_ctx
     cache_growth = second.estimate.devices[0].kv_cache - first.estimate.devices[0].kv_cache
     assert cache_growth == tokens * 32 * 2 * 1024 * 2
+
+
+def held(size: int) -> tuple[Held, ...]:
+    return (Held(0, 0, size, 0, None),)
+
+
+@pytest.mark.parametrize("end", [2, 3, 100, 1 << 20])
+def test_a_curve_that_bends_everywhere_has_only_so_many_points(end: int) -> None:
+    found = fit._bends(end, lambda steps: held(steps * steps * 2**20))
+    assert {1, end} <= found
+    assert len(found) == min(end, MOST_POINTS)
+
+
+def test_the_most_bent_stretch_gets_its_point_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "MOST_POINTS", 20)
+    found = fit._bends(1 << 20, lambda steps: held(min(steps, 3000) * 2**20 + max(steps - 2**19, 0)))
+    assert sum(steps < 6000 for steps in found) > 8
+    assert any(2**18 < steps < 2**20 for steps in found)

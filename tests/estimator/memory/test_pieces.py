@@ -15,11 +15,12 @@ from estimator.memory import graph, pieces
 from estimator.memory.context import STEP, resolve
 from estimator.memory.free_list import FreeList
 from estimator.memory.graph import buffers
-from estimator.memory.pieces import compute_buffers
+from estimator.memory.pieces import are_within, compute_buffers, run_of
 from estimator.memory.placement import places
 from estimator.memory.target import target
 from estimator.memory.trunk import ByLayer
 from estimator.settings import Settings
+from estimator.sources.catalogue import full_precision
 from tests.estimator import truth
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(
     name=st.sampled_from(truth.names()),
     drawn=st.lists(st.sampled_from(TARGETS), min_size=1, max_size=2),
@@ -64,7 +65,7 @@ def test_pieces_are_what_is_laid_out(name: str, drawn: list[Target], run: dict[s
     agree(truth.model(name), tuple(drawn), run, contexts)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(name=st.sampled_from(truth.names()), drawn=st.sampled_from(TARGETS), run=SETTINGS, contexts=CONTEXTS)
 def test_so_are_contexts_of_one_layout(name: str, drawn: Target, run: dict[str, Any], contexts: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -84,6 +85,32 @@ def agree(model: Model, targets: tuple[Target, ...], run: dict[str, Any], contex
         placed = places(model, asked, [1] * len(targets))
         *devices, host = buffers(model, context, targets, placed)
         assert compute_buffers(model, context, targets, placed) == (devices, host)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(truth.names()),
+    drawn=st.lists(st.sampled_from(TARGETS), min_size=1, max_size=2),
+    run=SETTINGS,
+    contexts=CONTEXTS,
+    off=st.lists(st.sampled_from((-(2**20), -1, 0, 1, None)), min_size=2, max_size=2),
+)
+def test_what_is_larger_than_its_limit_is_told(
+    name: str, drawn: list[Target], run: dict[str, Any], contexts: list[int], off: list[int | None]
+) -> None:
+    model, targets = replace(truth.model(name)), tuple(drawn)
+    for steps in contexts:
+        asked = Settings(n_ctx=steps * STEP, **run)
+        try:
+            context = resolve(model, asked)
+        except SettingsError:
+            continue
+        placed = places(model, asked, [1] * len(targets))
+        sizes = buffers(model, context, targets, placed)
+        given = off[: len(targets)]
+        limits = [None if more is None else size.total + more for size, more in zip(sizes, given, strict=False)]
+        expected = all(more is None or more >= 0 for more in given)
+        assert are_within(model, context, targets, placed, limits) == expected
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, model: str, contexts: list[int]) -> list[int]:
@@ -114,6 +141,23 @@ def test_with_leaves_each_context_is_laid_out(monkeypatch: pytest.MonkeyPatch) -
 
 def test_their_graph_is_built_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert noted(monkeypatch, graph, "Graph", "glm-dsa-moe", [64, 64, 65, 66, 65, 400]) == [64]
+
+
+@pytest.mark.parametrize(
+    ("n_ctx", "expected"),
+    [(512, 2), (700, 3), (8192, 8), (8448, 9), (9216, 9), (9217, 10)],  # the window of 128 tokens fills 768 cells
+)
+def test_contexts_with_as_many_blocks_are_alike(n_ctx: int, expected: int) -> None:
+    model = full_precision("deepseek-v4-flash")
+    assert model.block_tokens == 4
+    run = Settings(n_ctx=n_ctx)
+    _, steps = run_of(model, resolve(model, run), TARGETS[1:2], places(model, run, [1]))
+    assert steps == expected
+
+
+@pytest.mark.parametrize("id", ["llama-3.1-8b-instruct", "gemma-3-1b-it", "deepseek-v3.2", "mistral-7b-v0.1"])
+def test_without_blocks_each_step_is_one(id: str) -> None:
+    assert full_precision(id).block_tokens == 0
 
 
 def test_another_graph_is_built_once_for_itself_and_once_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
