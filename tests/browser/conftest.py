@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 QUANTIZATIONS = {"Q3_K_M": 350 << 20, "Q4_K_M": 450 << 20, "Q8_0": 850 << 20}
 """Of the model on the Hub, with the bytes of their files."""
 
+LOOKS = tuple(
+    pytest.param(width, dark, id=f"{width}-{'dark' if dark else 'light'}")
+    for width, dark in ((1440, False), (768, True), (390, False))
+)
+"""Widths of screens, and whether they are dark: no width depends on that."""
+
 SWITCHES = (
     "--no-sandbox",
     "--disable-gpu",
@@ -70,37 +76,68 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
+@pytest.fixture(scope="session")
+def profiles(browser: Browser, address: str) -> Profiles:
+    """Of that browser and application."""
+    return Profiles(browser, address)
+
+
 @pytest.fixture
-def visit(browser: Browser, address: str) -> Iterator[Visit]:
+def visit(profiles: Profiles, address: str) -> Iterator[Visit]:
     """Opens pages; at the end none of them may have complained."""
-    visitor = Visit(browser, address)
+    visitor = Visit(profiles, address)
     yield visitor
     visitor.close()
     assert visitor.complaints == []
 
 
+class Profiles:
+    """Profiles of which nothing is left but the files that the browser keeps: to read those again takes longest."""
+
+    def __init__(self, browser: Browser, address: str) -> None:
+        self._browser = browser
+        self._address = address
+        self._free: dict[bool, list[BrowserContext]] = {True: [], False: []}
+
+    def take(self, *, script: bool) -> BrowserContext:
+        """One that nobody uses."""
+        if self._free[script]:
+            return self._free[script].pop()
+        permissions = ["clipboard-read", "clipboard-write"] if script else []
+        context = self._browser.new_context(java_script_enabled=script, permissions=permissions)
+        context.set_default_timeout(20_000)
+        return context
+
+    def give(self, context: BrowserContext, *, script: bool) -> None:
+        """It is not used any more."""
+        page = context.pages[0]
+        context.new_cdp_session(page).send(
+            "Storage.clearDataForOrigin", {"origin": self._address, "storageTypes": "all"}
+        )
+        for each in context.pages:
+            each.close()
+        context.clear_cookies()
+        self._free[script].append(context)
+
+
 class Visit:
     """Pages of one visitor. What the browser's console complains about is collected."""
 
-    def __init__(self, browser: Browser, address: str) -> None:
-        self.browser = browser
+    def __init__(self, profiles: Profiles, address: str) -> None:
         self.address = address
-        self.contexts: list[BrowserContext] = []
         self.complaints: list[str] = []
+        self._profiles = profiles
+        self._taken: list[tuple[BrowserContext, bool]] = []
 
     def open(
         self, path: str = "/", *, width: int = 1440, dark: bool = False, script: bool = True, status: int = 200
     ) -> Page:
         """A page in a profile of its own."""
-        context = self.browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme="dark" if dark else "light",
-            java_script_enabled=script,
-            permissions=["clipboard-read", "clipboard-write"] if script else [],
-        )
-        context.set_default_timeout(20_000)
-        self.contexts.append(context)
+        context = self._profiles.take(script=script)
+        self._taken.append((context, script))
         page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme="dark" if dark else "light")
         page.on("console", lambda message: self._complain(message.type, message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         reply = page.goto(path if path.startswith("http") else self.address + path)
@@ -115,5 +152,5 @@ class Visit:
 
     def close(self) -> None:
         """Close everything that was opened."""
-        for context in self.contexts:
-            context.close()
+        for context, script in self._taken:
+            self._profiles.give(context, script=script)

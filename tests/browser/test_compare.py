@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import LOOKS
+
 if TYPE_CHECKING:
     from tests.browser.conftest import Visit
 
@@ -15,8 +17,7 @@ pytestmark = pytest.mark.browser
 STATE = "?model=llama-3.2-1b-instruct&ctx=8192&device=rtx-3060-12-gb"
 
 
-@pytest.mark.parametrize("width", [1440, 768, 390])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
 def test_nothing_is_wider_than_the_screen(visit: Visit, width: int, dark: bool) -> None:
     page = visit.open("/compare" + STATE, width=width, dark=dark)
     expect(page.locator("fit-chart[data-drawn]")).to_be_visible()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import LOOKS
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
@@ -85,8 +87,7 @@ def test_without_javascript(visit: Visit) -> None:
     expect(page.locator(".subject")).to_contain_text("qwen3-14b · Q4_K_M")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 768, 390])
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
 def test_nothing_is_wider_than_the_screen(visit: Visit, width: int, dark: bool) -> None:
     page = visit.open("/?model=org/small-GGUF", width=width, dark=dark)
     page.wait_for_selector("fit-chart[data-drawn]")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import LOOKS
 from tests.browser.test_page import chart, fields
 from tests.estimator.sources.gguf_bytes import LE, split_up
 
@@ -180,8 +181,7 @@ def test_without_javascript_no_file_is_asked_for(visit: Visit) -> None:
     expect(page.locator("#file")).to_be_hidden()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 768, 390])
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
 def test_nothing_is_wider_than_the_screen(visit: Visit, width: int, dark: bool) -> None:
     page = visit.open(width=width, dark=dark)
     page.get_by_label(PICK).set_input_files(payload(b"x" * 300))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import LOOKS
+
 if TYPE_CHECKING:
     from tests.browser.conftest import Visit
 
@@ -46,8 +48,7 @@ def test_without_javascript_it_is_a_page_of_its_own(visit: Visit) -> None:
     expect(page.locator("h1")).to_contain_text("RTX 3060")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 768, 390])
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
 def test_the_types_of_k_stay_in_sight(visit: Visit, width: int, dark: bool) -> None:
     page = visit.open("/matrix" + STATE[1:], width=width, dark=dark)
     assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import LOOKS
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -150,8 +152,7 @@ def test_it_works_without_javascript(visit: Visit) -> None:
     expect(page.get_by_role("button", name="Copy link")).to_be_hidden()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 768, 390])
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
 def test_nothing_is_wider_than_the_screen(visit: Visit, width: int, dark: bool) -> None:
     page = visit.open(STATE, width=width, dark=dark)
     chart(page)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import LOOKS
+
 if TYPE_CHECKING:
     from tests.browser.conftest import Visit
 
@@ -68,8 +70,7 @@ def test_it_works_without_javascript(visit: Visit) -> None:
     expect(page.locator("table").last).to_contain_text("trained for 8,192 tokens only")
 
 
-@pytest.mark.parametrize("width", [1440, 768, 390])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
 def test_nothing_is_wider_than_the_screen(visit: Visit, width: int, dark: bool) -> None:
     page = visit.open(STATE, width=width, dark=dark)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
