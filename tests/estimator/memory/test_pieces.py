@@ -24,9 +24,11 @@ from estimator.sources.catalogue import full_precision
 from tests.estimator import truth
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from estimator.devices import BackendName
+    from estimator.memory.context import Context
+    from estimator.memory.placement import Places
     from estimator.memory.target import Target
     from estimator.model import Model
 
@@ -76,15 +78,22 @@ def test_so_are_contexts_of_one_layout(name: str, drawn: Target, run: dict[str, 
 
 def agree(model: Model, targets: tuple[Target, ...], run: dict[str, Any], contexts: list[int]) -> None:
     """What is asked for one after the other is what each is by itself."""
+    for context, placed in accepted(model, targets, run, contexts):
+        *devices, host = buffers(model, context, targets, placed)
+        assert compute_buffers(model, context, targets, placed) == (devices, host)
+
+
+def accepted(
+    model: Model, targets: Sequence[Target], run: dict[str, Any], contexts: list[int]
+) -> Iterator[tuple[Context, Places]]:
+    """Those of the contexts that llama.cpp takes, and where everything lies."""
     for steps in contexts:
         asked = Settings(n_ctx=steps * STEP, **run)
         try:
             context = resolve(model, asked)
         except SettingsError:
             continue
-        placed = places(model, asked, [1] * len(targets))
-        *devices, host = buffers(model, context, targets, placed)
-        assert compute_buffers(model, context, targets, placed) == (devices, host)
+        yield context, places(model, asked, [1] * len(targets))
 
 
 @settings(deadline=None, max_examples=60)
@@ -98,16 +107,9 @@ def agree(model: Model, targets: tuple[Target, ...], run: dict[str, Any], contex
 def test_what_is_larger_than_its_limit_is_told(
     name: str, drawn: list[Target], run: dict[str, Any], contexts: list[int], off: list[int | None]
 ) -> None:
-    model, targets = replace(truth.model(name)), tuple(drawn)
-    for steps in contexts:
-        asked = Settings(n_ctx=steps * STEP, **run)
-        try:
-            context = resolve(model, asked)
-        except SettingsError:
-            continue
-        placed = places(model, asked, [1] * len(targets))
+    model, targets, given = replace(truth.model(name)), tuple(drawn), off[: len(drawn)]
+    for context, placed in accepted(model, targets, run, contexts):
         sizes = buffers(model, context, targets, placed)
-        given = off[: len(targets)]
         limits = [None if more is None else size.total + more for size, more in zip(sizes, given, strict=False)]
         expected = all(more is None or more >= 0 for more in given)
         assert are_within(model, context, targets, placed, limits) == expected
