@@ -25,7 +25,7 @@ SIZES: Final = (
 
 _MAKERS: Final = re.compile(r"\b(nvidia|geforce|amd|apple)\b")
 _SEVERAL: Final = re.compile(r"([1-9]\d?)\s*[xX*]\s*(\S.*)")
-_ANY: Final = re.compile(r"(?:any)?(cuda|rocm|metal|mac)(?:with)?([1-9]\d{0,3})gb")
+_ANY: Final = re.compile(r"(?:any)?(cuda|rocm|metal|mac)(?:gpu)?(?:with)?([1-9]\d{0,3})gb")
 
 
 def parse_devices(typed: Sequence[str]) -> tuple[str, ...]:

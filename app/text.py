@@ -78,7 +78,7 @@ def accuracy(band: Band, architecture: str, where: str) -> str:
 def with_article(name: str) -> str:
     """``an RTX 4090``, ``a Radeon RX 7900``: by how the first word sounds."""
     first = name.split()[0]
-    spelled = re.match(r"[A-Z]+\d|[A-Z]{2,}", first) is not None
+    spelled = re.match(r"[A-Z]+\d|[A-Z]{2,}\b", first) is not None
     vowel = first[0] in _SPELLED_AN if spelled else first[0].lower() in "aeiou"
     return f"{'an' if vowel else 'a'} {name}"
 

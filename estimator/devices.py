@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 CATALOGUE: Final = Path(__file__).parent / "data" / "devices.json"
 
+CALLED: Final = {"cuda": "CUDA GPU", "rocm": "ROCm GPU", "metal": "Mac"}
+"""What people call a device of a backend."""
+
 MAX_LIMIT_MIB: Final = 4 * 2**20
 """MiB (4 TiB): our bound on limits that a user sets, far above any machine."""
 
@@ -126,7 +129,7 @@ def _custom(id: str) -> Device | None:
     limit = working_set(gib * GIB) if is_metal else Capacity(gib * GIB, "set", f"{gib} GiB as you said")
     return Device(
         id=id,
-        name=f"Any {'Mac' if is_metal else backend.upper()} with {gib} GB",
+        name=f"{CALLED[backend]} with {gib} GB",
         backend=backend,
         capacity=limit.bytes,
         capacity_basis=limit.basis,

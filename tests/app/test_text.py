@@ -87,6 +87,9 @@ def test_every_device_has_a_name_of_its_own() -> None:
         ("M1 Max", "an M1 Max"),
         ("Ryzen AI Max+ 395", "a Ryzen AI Max+ 395"),
         ("Jetson Orin", "a Jetson Orin"),
+        ("CUDA GPU with 24 GB", "a CUDA GPU with 24 GB"),
+        ("ROCm GPU with 16 GB", "a ROCm GPU with 16 GB"),
+        ("Mac with 64 GB", "a Mac with 64 GB"),
     ],
 )
 def test_with_article(name: str, shown: str) -> None:

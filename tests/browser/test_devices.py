@@ -91,4 +91,4 @@ def test_it_works_without_javascript(visit: Visit) -> None:
     page.get_by_label("Browse: device 1").select_option("remove")
     page.get_by_role("button", name="Show").click()
     assert shown(page) == ["cuda-24gb", ""]
-    expect(page.locator("h1")).to_contain_text("Any CUDA with 24 GB")
+    expect(page.locator("h1")).to_contain_text("a CUDA GPU with 24 GB")
