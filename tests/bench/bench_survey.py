@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 REPEATS: Final = 5
 CARD: Final = "rtx-4090"
 SETTINGS: Final = fathom.Settings(n_ctx=32768)
+OTHER: Final = replace(SETTINGS, n_parallel=1)
+"""A run that is laid out."""
+
 MODEL: Final = "llama-3.1-8b-instruct"
 POINTS: Final = 256
 
@@ -115,18 +118,18 @@ def growth() -> None:
 def runs() -> None:
     """A run that is not kept in files: one fit, one curve, and a whole survey, in first estimates of a run."""
     model, devices = catalogue_model(MODEL, "Q4_K_M"), [fathom.device(CARD)]
-    estimate = best(lambda: fathom.estimate(fresh(model), SETTINGS, devices))
-    fit = best(lambda: fathom.max_context(fresh(model), SETTINGS, devices))
+    estimate = best(lambda: fathom.estimate(fresh(model), OTHER, devices))
+    fit = best(lambda: fathom.max_context(fresh(model), OTHER, devices))
     print(f"one fit: {fit / estimate:.1f} first estimates")
     contexts = [(index + 1) * model.context_length // POINTS for index in range(POINTS)]
 
     def curve() -> None:
         new = fresh(model)
         for n_ctx in contexts:
-            fathom.estimate(new, replace(SETTINGS, n_ctx=n_ctx), devices)
+            fathom.estimate(new, replace(OTHER, n_ctx=n_ctx), devices)
 
     print(f"a curve of {POINTS} points: {best(curve) / estimate:.1f} first estimates")
-    other = partial(surveyed, pairs=(), settings=replace(SETTINGS, n_parallel=1))
+    other = partial(surveyed, pairs=(), settings=OTHER)
     first, again = seconds(other), best(other)
     print(f"a survey that is laid out: {first / estimate / len(entries()):.1f} first estimates a model, ", end="")
     print(f"then {again / first:.0%} of that")
