@@ -21,6 +21,7 @@ from estimator.ggml import cache_type, is_quantized
 from estimator.kernels import kernel
 from estimator.memory.context import resolve
 from estimator.memory.free_list import Buffers, BufferSize
+from estimator.memory.placement import places as places_of
 from estimator.memory.target import target
 from estimator.settings import Settings
 from estimator.straight import Lines, Piece
@@ -82,9 +83,8 @@ class StoredBuffers:
 
 @dataclass(frozen=True, slots=True)
 class StoredGraph:
-    """What is known of a graph on some equal devices: ``counts`` are the layers on each (``Places.counts``)."""
+    """What is known of a graph on some equal devices, by backend and class of types."""
 
-    counts: tuple[int, ...]
     buffers: Mapping[str, Mapping[str, StoredBuffers]]
 
     def of(self, backend: BackendName, pair: tuple[str, str]) -> StoredBuffers | None:
@@ -104,11 +104,17 @@ def stored_buffers(model: Model, context: Context, targets: Sequence[Target], pl
     backend = _backend(targets)
     if backend is None or count not in COUNTS or not (places.is_whole and _is_default(model, context)):
         return None
-    graph = stored_graph(digest(model), count)
-    if graph is None or graph.counts != places.counts(count) or places.is_pipelined != (count > 1):
+    if count > 1 and not _are_equal_shares(model, places, count):
         return None
-    found = graph.of(backend, (context.type_k.name.lower(), context.type_v.name.lower()))
+    graph = stored_graph(digest(model), count)
+    found = graph and graph.of(backend, (context.type_k.name.lower(), context.type_v.name.lower()))
     return found if found and found.step == context.n_ctx_seq else None
+
+
+def _are_equal_shares(model: Model, places: Places, count: int) -> bool:
+    """Whether layers lie where equal devices have them: how much is free does not matter."""
+    equal = places_of(model, Settings(), [1] * count)
+    return equal.counts(count) == places.counts(count) and equal.is_pipelined == places.is_pipelined
 
 
 def class_of(backend: BackendName, pair: tuple[str, str]) -> Class | None:
@@ -165,9 +171,9 @@ def stored_graph(of: str, count: int) -> StoredGraph | None:
             for name, numbers in classes.items()
             for *devices, host in [_in_pairs(lines[number] for number in numbers)]
         }
-        for backend, classes in found["buffers"].items()
+        for backend, classes in found.items()
     }
-    return StoredGraph(tuple(found["counts"]), buffers)
+    return StoredGraph(buffers)
 
 
 def _in_pairs(lines: Iterator[Lines]) -> list[tuple[Lines, Lines]]:

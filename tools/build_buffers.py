@@ -65,12 +65,11 @@ class Graph:
 
     def _on_equal_devices(self, count: int) -> dict[str, Any]:
         where = places(self.model, Settings(), [1] * count)
-        buffers = {
+        return {
             backend: {name: lines for name in classes if (lines := self._class(backend, name, where, count))}
             for backend, classes in CLASSES.items()
             if count == 1 or self._is_wanted_of_several(backend)
         }
-        return {"counts": where.counts(count), "buffers": buffers}
 
     def _is_wanted_of_several(self, backend: BackendName) -> bool:
         """Not of Macs, nor of a model that needs far more than two."""

@@ -106,12 +106,7 @@ class Run:
     def line(self, steps: int) -> Piece | None:
         """The straight line around these steps; None where no layout serves for several."""
         found = self._laid(steps)
-        if found is None:
-            return None
-        span = Span(steps)
-        span.low, span.high = found.low, found.high
-        sizes = found.layout.sizes(partial(_over, span))
-        return Piece(span.low, span.high, sizes)
+        return _line(found, steps) if found else None
 
     def is_within(self, steps: int, limits: Sequence[int | None]) -> bool:
         """Whether the buffer of no device is larger than its limit."""
@@ -162,9 +157,9 @@ class Run:
             n_ctx, n_ctx_seq = self._context.n_ctx * steps, self._context.n_ctx_seq * steps
             context = replace(self._context, n_ctx=n_ctx, n_ctx_seq=n_ctx_seq)
             return Piece(steps, steps, layout(self._model, context, self._targets, self._places).sizes())
-        line = self.line(steps) if self._has_long_lines else None
-        if line is None:
+        if not self._has_long_lines:
             return Piece(steps, steps, found.layout.sizes(partial(_value, steps=steps)))
+        line = _line(found, steps)
         self._of_lines.add(line.low, line.high)
         return line
 
@@ -224,6 +219,14 @@ def _known(model: Model, context: Context, targets: tuple[Target, ...], places: 
 def _layouts(run: Run) -> list[Laid]:
     """The layouts of a run, apart from it: they are large."""
     return []
+
+
+def _line(found: Laid, steps: int) -> Piece:
+    """What a layout tells around these steps."""
+    span = Span(steps)
+    span.low, span.high = found.low, found.high
+    sizes = found.layout.sizes(partial(_over, span))
+    return Piece(span.low, span.high, sizes)
 
 
 def _over(span: Span, number: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from estimator.memory.free_list import BeyondLimitError, BufferSize, Moves, Recorder
@@ -47,7 +49,7 @@ def test_it_is_followed_up_to_the_limit(limit: int | None, *, fits: bool) -> Non
 
 
 def test_numbers_stand_where_lines_are() -> None:
-    line = Linear(2, 10, Span(5))
-    moves = Moves([(0, line, None), (1, 7, None), (0, line - 10, 10), (1, 4, line - 17)])  # type: ignore[list-item]
+    line = cast("int", Linear(2, 10, Span(5)))
+    moves = Moves([(0, line, None), (1, 7, None), (0, line - 10, 10), (1, 4, line - 17)])
     found = moves.numbered(lambda size: size.slope * 7 + size.rest if isinstance(size, Linear) else size)
     assert found == [(0, 24, None), (1, 7, None), (0, 14, 10), (1, 4, 7)]
