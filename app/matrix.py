@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Blueprint, Flask, Response, jsonify, render_template, request, url_for
+from flask import Blueprint, Flask, Response, jsonify, render_template, url_for
 
 from app import api, pages, text
 from app.bodies import model_body
@@ -151,14 +151,12 @@ def init_app(app: Flask) -> None:
 @blueprint.get("/matrix")
 def page() -> tuple[str, int, dict[str, str]]:
     """All pairs of a state; what cannot be is refused as on the main page."""
-    back = url_for("pages.index")
     try:
         query = parse(pages.given_state())
         found = answer(query)
     except RequestError as error:
-        suffix = f"?{request.query_string.decode()}" if request.query_string else ""
-        return render_template("matrix.html", error=error, back=back + suffix), error.status, error.headers
-    return render_template("matrix.html", matrix=found, back=_link(back, query)), 200, {}
+        return pages.refused("matrix.html", error)
+    return render_template("matrix.html", matrix=found, back=_link(url_for("pages.index"), query)), 200, {}
 
 
 @blueprint.route("/api/v1/matrix", methods=["GET", "POST"])

@@ -98,6 +98,12 @@ def _present(values: list[str]) -> list[str]:
     return [value for value in values if value.strip()]
 
 
+def refused(template: str, error: RequestError) -> tuple[str, int, dict[str, str]]:
+    """A page beside the main one that says what cannot be, with the way back to the form that keeps what was typed."""
+    suffix = f"?{request.query_string.decode()}" if request.query_string else ""
+    return render_template(template, error=error, back=url_for("pages.index") + suffix), error.status, error.headers
+
+
 def given_state() -> dict[str, list[str]]:
     """The query, with what was browsed for in the place of what was typed, and the lists for K and V as one pair."""
     given = {name: request.args.getlist(name) for name in request.args if name != "was"}

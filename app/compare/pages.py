@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Flask, Response, jsonify, render_template, request, url_for
+from flask import Blueprint, Flask, Response, jsonify, render_template, url_for
 
 from app import api, figures, pages
 from app.bodies import links, model_body
@@ -30,13 +30,11 @@ def init_app(app: Flask) -> None:
 @blueprint.get("/compare")
 def page() -> tuple[str, int, dict[str, str]]:
     """All engines on the model and devices of a state; what cannot be is refused as on the main page."""
-    back = url_for("pages.index")
     try:
         query = parse(pages.given_state())
         found = answer(query)
     except RequestError as error:
-        suffix = f"?{request.query_string.decode()}" if request.query_string else ""
-        return render_template("compare.html", error=error, back=back + suffix), error.status, error.headers
+        return pages.refused("compare.html", error)
     suffix = _suffix(query)
     return (
         render_template(
@@ -50,7 +48,7 @@ def page() -> tuple[str, int, dict[str, str]]:
             main=[(runner, row) for runner in found.runners for row in runner.main],
             others=[(runner, row) for runner in found.runners for row in runner.others],
             pairs=url_for("matrix.page") + suffix if query.program else "",
-            back=back + suffix,
+            back=url_for("pages.index") + suffix,
             canonical=url_for("compare.page", _external=True) + suffix,
             api=url_for("compare.api_compare", _external=True) + suffix,
             support_api=url_for("support.api_support", device=query.device),
