@@ -193,6 +193,15 @@ def test_what_was_not_looked_at_is_laid_out() -> None:
     assert not found.at(0)
 
 
+@pytest.mark.parametrize("n_ctx", [BATCH, 700, 768])
+def test_a_window_that_is_not_full_is_laid_out(n_ctx: int) -> None:
+    """Its contexts go by other steps than those that are stored."""
+    model = replace(full_precision("deepseek-v4-flash"))
+    context = resolve(model, Settings(n_ctx=n_ctx))
+    found = compute_buffers(model, context, targets("cuda"), places(model, Settings(), [1]))
+    assert found == laid_out(model, context, "cuda", 1)
+
+
 def test_an_unknown_graph_is_none() -> None:
     assert stored_graph("0" * 16, 1) is None
     assert set(CLASSES) < set(BACKENDS)
